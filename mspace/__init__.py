@@ -1,0 +1,36 @@
+"""Neurons as random vectors: the metric space of a network's parameters, from series to smaller networks."""
+
+from . import datasets
+from .series import (
+    Skill,
+    autocorrelation,
+    average,
+    dominant_period,
+    forecast,
+    persistence,
+    ridge_ar,
+    rolling_origin,
+    seasonal_naive,
+    split,
+    windows,
+)
+from .ssa import SSA
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SSA",
+    "Skill",
+    "__version__",
+    "autocorrelation",
+    "average",
+    "datasets",
+    "dominant_period",
+    "forecast",
+    "persistence",
+    "ridge_ar",
+    "rolling_origin",
+    "seasonal_naive",
+    "split",
+    "windows",
+]

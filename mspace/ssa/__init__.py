@@ -1,0 +1,7 @@
+"""Singular spectrum analysis: a series as a sum of components (the paper's section 2.1)."""
+
+from .choice import Choice, choose
+from .decomposition import SSA
+from .hankel import HankelOperator
+
+__all__ = ["SSA", "Choice", "HankelOperator", "choose"]

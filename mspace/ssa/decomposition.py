@@ -1,0 +1,192 @@
+"""A series as a sum of components: decomposition, grouping, reconstruction, forecast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
+from torch import Tensor
+
+from ..series.trajectories import _whole, as_recordings
+from . import continuation
+from .hankel import HankelOperator, choose_method, leading, weights
+
+__all__ = ["SSA"]
+
+METHODS = ("auto", "dense", "covariance", "lanczos")
+Group = Iterable[int] | int | slice | None
+
+
+@dataclass(frozen=True, eq=False)
+class SSA:
+    """Singular spectrum analysis of a series (Golyandina, Nekrutkin, Zhigljavsky 2001; paper, section 2.1).
+
+    window           L, the height of the trajectory matrix (the paper's h)
+    left             (L, d), its left singular vectors u_i; each is fixed up to a sign, which is chosen so that
+                     the largest entry is positive, and equal singular values fix only the space they span
+    singular_values  (d,), the roots of the paper's eigenvalues
+    """
+
+    window: int
+    left: Tensor
+    singular_values: Tensor
+    _hankel: HankelOperator = field(repr=False)
+    _shape: tuple[int, ...] | None = field(repr=False)  # of the one series; None for a list of recordings
+
+    @classmethod
+    def of(cls, series, window: int | None = None, *, rank: int | None = None, method: str = "auto") -> SSA:
+        """Decompose a series (T,), m series together (T, m), or a list of recordings of any lengths.
+
+        window  2 ... T - 1, default half of the shortest; long windows separate better, and a window above
+                half of the series gives the same components as its mirror T - window + 1. Several series
+                share the left vectors (horizontal MSSA); scale them to one variance if their units differ.
+        rank    how many leading components; default all of them for a matrix of up to 1000 rows, else 30
+        method  "dense" SVD; "lanczos" on FFT products, for long windows; "covariance", for short windows of
+                long series; "auto" takes the fastest. The last two lose components below 1e-7 of the first.
+        """
+        parts, shape = _channels(series)
+        shortest = min(map(len, parts))
+        window = shortest // 2 if window is None else _whole(window, "window", 2)
+        if not 2 <= window < shortest:
+            raise ValueError(f"window must lie between 2 and the length less one, got {window} for {shortest} samples")
+        if method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+        hankel = HankelOperator(parts, window)
+        if rank is not None and _whole(rank, "rank", 1) > min(hankel.shape):
+            raise ValueError(f"rank must be at most {min(hankel.shape)} for a trajectory matrix {hankel.shape}, got {rank}")
+        left, values = leading(hankel, rank, choose_method(hankel, rank) if method == "auto" else method)
+        return cls(window, torch.from_numpy(left.copy()), torch.from_numpy(values.copy()), hankel, shape)
+
+    def __len__(self) -> int:
+        return len(self.singular_values)
+
+    def reconstruct(self, group: Group = None):
+        """The part of the series that a group of components makes, in the series' own shape.
+
+        group  indices from 0, an index, a slice or a range; default every component found. The orthogonal
+               projector of the group is applied to the trajectory and its antidiagonals are averaged.
+        """
+        left = self._basis(group)
+        return self._shaped([self._hankel.projection(j, left) for j in range(len(self._hankel.parts))])
+
+    def components(self, group: Group = None):
+        """The components of a group one by one, (r, T[, m]), or a list of such; they add to `reconstruct`."""
+        left = self._basis(group)
+        return self._shaped([self._hankel.components(j, left).T for j in range(len(self._hankel.parts))], turn=True)
+
+    def scores(self, group: Group = None) -> Tensor:
+        """Principal components sigma_i v_i, (sum K_j, r): the coordinates of every point of the trajectory."""
+        left = self._basis(group)
+        return torch.from_numpy(np.concatenate([self._hankel.scores(j, left).T for j in range(len(self._hankel.parts))]))
+
+    def w_correlation(self, group: Group = None) -> Tensor:
+        """Correlations (r, r) of the components, each time weighted by its number of entries in the trajectory.
+
+        Zero between two groups means that they are separated exactly, in time and in the trajectory space.
+        """
+        left = self._basis(group)
+        gram = np.zeros((left.shape[1], left.shape[1]))
+        for j, s in enumerate(self._hankel.parts):
+            c = self._hankel.components(j, left)
+            gram += (c * weights(len(s), self.window)) @ c.T
+        norm = np.sqrt(gram.diagonal())
+        norm[norm == 0] = 1.0
+        return torch.from_numpy(gram / np.outer(norm, norm)).clamp(-1, 1)
+
+    def groups(self, n_groups: int, group: Group = None, *, signed: bool = False) -> list[list[int]]:
+        """Components in `n_groups` groups by average linkage on 1 - |w-correlation|, the strongest group first.
+
+        signed  use (1 - w-correlation) / 2 instead, as the R package Rssa does
+        """
+        indices = self._indices(group)
+        n_groups = _whole(n_groups, "n_groups", 1)
+        if n_groups > len(indices):
+            raise ValueError(f"n_groups must be at most the {len(indices)} components, got {n_groups}")
+        if len(indices) == 1:
+            return [indices]
+        corr = self.w_correlation(indices).numpy()
+        far = (1 - corr) / 2 if signed else 1 - np.abs(corr)
+        tree = linkage(squareform(far, checks=False), "average")
+        labels = fcluster(tree, n_groups, "maxclust")
+        found = [[i for i, k in zip(indices, labels, strict=True) if k == label] for label in np.unique(labels)]
+        return sorted(found, key=min)
+
+    def periods(self, group: Group = None) -> tuple[Tensor, Tensor]:
+        """Periods in samples and growth a step, (r,) each, of the exponentials that a group spans (ESPRIT).
+
+        A sine has two, of its period and its negative; growth is 1 for a steady one, below 1 for a fading one.
+        """
+        root = torch.from_numpy(np.linalg.eigvals(continuation.shift(self._basis(group))))
+        return 2 * torch.pi / root.angle(), root.abs()
+
+    def pairs(self, *, ratio: float = 0.95) -> list[tuple[int, int, float]]:
+        """Neighbouring components that make one oscillation: (i, i + 1, period in samples).
+
+        Two neighbours are a pair when their singular values differ by less than `ratio` tells and both spend
+        most of their power at one frequency, equal within 1 / window.
+        """
+        power = torch.fft.rfft(self.left, 8 * self.window, dim=0).abs()
+        peak = power.argmax(0) / (8 * self.window)
+        found, i = [], 0
+        while i + 1 < len(self):
+            alike = self.singular_values[i + 1] / self.singular_values[i] > ratio
+            if alike and abs(peak[i] - peak[i + 1]) < 1 / self.window and peak[i : i + 2].min() > 0:
+                found.append((i, i + 1, float(self.periods([i, i + 1])[0].abs().max())))
+                i += 1
+            i += 1
+        return found
+
+    def forecast(self, steps: int, group: Group = None, method: str = "recurrent"):
+        """Continue the part of the series that a group makes: (steps[, m]), or a list for recordings.
+
+        method  "recurrent": the linear recurrence of the group's left space on the reconstructed series;
+                "vector": the trajectory itself is continued inside that space, then averaged, steadier when
+                noisy; "row" (several series): one recurrence of the right space, which may borrow from one
+                series for another.
+        Raises ValueError when the group holds the last axis (verticality): choose fewer components.
+        """
+        steps, left = _whole(steps, "steps", 1), self._basis(group)
+        if method not in continuation.WAYS:
+            raise ValueError(f"method must be one of {', '.join(continuation.WAYS)}, got {method!r}")
+        return self._shaped(continuation.WAYS[method](self._hankel, left, steps))
+
+    @cached_property
+    def _left(self) -> np.ndarray:
+        return self.left.numpy()
+
+    def _indices(self, group: Group) -> list[int]:
+        everything = range(len(self))
+        if group is None or isinstance(group, slice):
+            return list(everything[group or slice(None)])
+        asked = [group] if isinstance(group, int) else [int(i) for i in group]
+        wrong = [i for i in asked if i not in everything]
+        if wrong or len(set(asked)) < len(asked):
+            raise ValueError(f"group must hold different indices from 0 to {len(self) - 1}, got {asked}")
+        return asked
+
+    def _basis(self, group: Group) -> np.ndarray:
+        return self._left[:, self._indices(group)]
+
+    def _shaped(self, parts: list[np.ndarray], turn: bool = False):
+        """Channels (T, ...) back to the shape that came in; `turn` puts the component axis first."""
+        tensors = [torch.from_numpy(p) for p in parts]
+        if self._shape is None:
+            return [t.movedim(1, 0) if turn else t for t in tensors]
+        whole = tensors[0] if self._shape == () else torch.stack(tensors, -1)
+        return whole.movedim(1, 0) if turn else whole
+
+
+def _channels(series) -> tuple[list[np.ndarray], tuple[int, ...] | None]:
+    """Float64 channels, and the trailing shape they came in (None: recordings, each of one channel)."""
+    several = as_recordings(series)
+    if isinstance(series, (list, tuple)) and np.ndim(series[0]) > 0:
+        if several[0].ndim > 1:
+            raise ValueError("recordings must be (T,) each: decompose the channels of one recording, or one channel")
+        return [s.double().numpy() for s in several], None
+    s = several[0].double().detach().numpy()
+    return ([s], ()) if s.ndim == 1 else ([np.ascontiguousarray(c) for c in s.T], s.shape[1:])
