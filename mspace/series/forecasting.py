@@ -70,9 +70,10 @@ def forecast(
     with _evaluating(model), torch.set_grad_enabled(differentiable):
         while made < steps:
             y = _answer(model, window)[:, : steps - made]
-            if not torch.isfinite(y).all():
-                raise ValueError(f"model answered with a non-finite value within steps {made + 1} to "
-                                 f"{made + y.shape[1]} of {steps}: the free run diverged")
+            broken = (~torch.isfinite(y)).transpose(0, 1).flatten(1).any(1)
+            if broken.any():
+                step = made + int(broken.nonzero()[0]) + 1
+                raise ValueError(f"model answered with a non-finite value at step {step} of {steps}: it diverged")
             window = torch.cat([window, y.to(window)], 1)[:, -width:]
             made += y.shape[1]
             future.append(y)

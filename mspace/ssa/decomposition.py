@@ -33,7 +33,7 @@ class SSA:
     """
 
     window: int
-    left: Tensor
+    left: Tensor = field(repr=False)
     singular_values: Tensor
     _hankel: HankelOperator = field(repr=False)
     _shape: tuple[int, ...] | None = field(repr=False)  # of the one series; None for a list of recordings

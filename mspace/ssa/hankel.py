@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import fft
-from scipy.linalg import eigh
-from scipy.sparse.linalg import LinearOperator, svds
+from scipy.sparse.linalg import LinearOperator, eigsh
 
 __all__ = ["HankelOperator", "leading"]
 
 FORM_UP_TO = 1000  # rows; beyond them a full SVD takes longer than a second
 DEFAULT_RANK = 30  # leading components found when the matrix is too large for all of them
-SHORT_WINDOW, LONG_SERIES = 2000, 30_000  # where the lagged covariance beats Lanczos (benchmarks/ssa.py)
+SHORT_WINDOW = 3000  # the lagged covariance of a longer window would take more memory than it saves time
 CHUNK = 1 << 22  # numbers an FFT buffer may hold
 
 
@@ -51,7 +50,7 @@ class HankelOperator(LinearOperator):
         return np.concatenate([self._averaged(j, block, False) for block in self._blocks(j, left)])
 
     def projection(self, j: int, left: np.ndarray) -> np.ndarray:
-        """The average of left left.T X^j, (N_j,): one inverse FFT for the whole group."""
+        """The average of left left.T X^j, (N_j,): the whole group in the price of one component."""
         return sum((self._averaged(j, block, True) for block in self._blocks(j, left)), np.zeros(len(self.parts[j])))
 
     def _blocks(self, j: int, left: np.ndarray) -> list[np.ndarray]:
@@ -59,11 +58,28 @@ class HankelOperator(LinearOperator):
         return [left[:, i : i + step] for i in range(0, max(1, left.shape[1]), step)]
 
     def _averaged(self, j: int, left: np.ndarray, together: bool) -> np.ndarray:
-        n = self.sizes[j]
+        way = self._filtered if len(self.parts[j]) >= 4 * self.window else self._convolved
+        return way(j, left, together)
+
+    def _convolved(self, j: int, left: np.ndarray, together: bool) -> np.ndarray:
+        """Antidiagonals of u (u.T X) sum to the convolution of u with its scores."""
+        n, size = self.sizes[j], len(self.parts[j])
         product = fft.rfft(left.T, n)
         product *= fft.rfft(self.scores(j, left), n)
-        size = len(self.parts[j])
         return fft.irfft(product.sum(0) if together else product, n)[..., :size] / weights(size, self.window)
+
+    def _filtered(self, j: int, left: np.ndarray, together: bool) -> np.ndarray:
+        """A window away from the ends, projecting and averaging is the symmetric filter u * reversed u / L."""
+        s, n, rows = self.parts[j], self.sizes[j], self.window
+        small = fft.next_fast_len(2 * rows, real=True)
+        power = np.abs(fft.rfft(left.T, small)) ** 2
+        kernel = fft.irfft(power.sum(0) if together else power, small)[..., :rows] / rows
+        wide = np.zeros((*kernel.shape[:-1], n))
+        wide[..., :rows], wide[..., n - rows + 1 :] = kernel, kernel[..., :0:-1]
+        out = fft.irfft(self.spectra[j] * fft.rfft(wide), n)[..., : len(s)]
+        for inside, ends in ((slice(rows - 1), s[: 2 * rows]), (slice(1 - rows, None), s[-2 * rows :])):
+            out[..., inside] = HankelOperator([ends], rows)._convolved(0, left, together)[..., inside]
+        return out
 
     def dense(self) -> np.ndarray:
         """The matrix itself, (L, sum K_j): for short series and for tests."""
@@ -96,18 +112,21 @@ def choose_method(x: HankelOperator, rank: int | None) -> str:
     rows, columns = sorted(x.shape)
     if rows <= FORM_UP_TO and rows * columns <= CHUNK and (rank is None or rank > rows // 20 or rows < 100):
         return "dense"
-    return "covariance" if x.shape[0] <= SHORT_WINDOW and x.shape[1] > LONG_SERIES else "lanczos"
+    # A step of Lanczos costs four FFTs of N on the operator, L^2 products on the covariance; where they cross
+    # is measured by `benchmarks/ssa.py --crossover`.
+    return "covariance" if x.window <= SHORT_WINDOW and x.window**2 <= 150 * x.shape[1] else "lanczos"
 
 
 def leading(x: HankelOperator, rank: int | None, method: str) -> tuple[np.ndarray, np.ndarray]:
     """Left singular vectors (L, d) and values (d,), largest first, without the numerically null ones."""
-    least = min(x.shape)
-    if method == "dense":
+    if method != "dense" and rank is None:
+        rank = min(DEFAULT_RANK, *x.shape)
+    if method == "dense" or 2 * rank > min(x.shape):  # where Lanczos would have to find nearly all of them
         left, values, _ = np.linalg.svd(x.dense(), full_matrices=False)
         floor = max(x.shape) * np.finfo(float).eps
     else:
-        rank = min(rank or DEFAULT_RANK, least if method == "covariance" else least - 1)
-        left, values = (_by_covariance if method == "covariance" else _by_lanczos)(x, rank)
+        gram = sum(lagged_covariance(s, x.window) for s in x.parts) if method == "covariance" else _gram(x)
+        left, values = _lanczos(gram, rank) if any(s.any() for s in x.parts) else (np.zeros((x.window, 0)), np.zeros(0))
         floor = 1e-7  # eigenvalues of X X.T carry an error of 1e-16 of the largest, and these are their roots
     keep = values > floor * values.max(initial=0.0)
     left, values = left[:, keep][:, :rank], values[keep][:rank]
@@ -115,16 +134,15 @@ def leading(x: HankelOperator, rank: int | None, method: str) -> tuple[np.ndarra
     return left * np.sign(left[top, np.arange(left.shape[1])]), values
 
 
-def _by_covariance(x: HankelOperator, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    c = sum(lagged_covariance(s, x.window) for s in x.parts)
-    power, left = eigh(c, subset_by_index=[x.window - rank, x.window - 1], overwrite_a=True, check_finite=False)
-    return left[:, ::-1], np.sqrt(power[::-1].clip(0))
+def _gram(x: HankelOperator) -> LinearOperator:
+    def product(u: np.ndarray) -> np.ndarray:
+        return sum(x._correlate(j, x._correlate(j, u.ravel(), k), x.window) for j, k in enumerate(x.columns))
+
+    return LinearOperator((x.window, x.window), matvec=product, dtype=float)
 
 
-def _by_lanczos(x: HankelOperator, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    if not any(s.any() for s in x.parts):
-        return np.zeros((x.window, 0)), np.zeros(0)
-    start = np.random.default_rng(0).standard_normal(min(x.shape))  # any vector will do, the same one each time
-    left, values, _ = svds(x, rank, v0=start, solver="arpack")
-    order = values.argsort()[::-1]
-    return left[:, order], values[order]
+def _lanczos(gram, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    # Any start will do, and the same one each time gives the same digits.
+    power, left = eigsh(gram, rank, v0=np.random.default_rng(0).standard_normal(gram.shape[0]))
+    order = power.argsort()[::-1]
+    return left[:, order], np.sqrt(power[order].clip(0))

@@ -1,0 +1,136 @@
+"""Figures of the book: one style, and the pictures that several chapters draw.
+
+Every function draws on the axes it is given (or on new ones) and returns them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+__all__ = ["COLORS", "band", "book_style", "components", "correlation", "forecasts", "series", "spectrum"]
+
+# Okabe and Ito's colours in an order that also falls in lightness, so a grey print keeps the curves apart.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#333333")
+WIDTH, HEIGHT = 7.0, 3.2  # inches; the text column, and on a phone still legible at 390 px
+
+
+def book_style() -> None:
+    """Set matplotlib's defaults for a chapter: a fixed canvas on a white card, so every machine draws the same.
+
+    The card stays white on a dark page: colours were chosen against white, and one picture serves both.
+    """
+    import matplotlib as mpl
+
+    mpl.rcParams.update(
+        {
+            "figure.figsize": (WIDTH, HEIGHT),
+            "figure.dpi": 110,
+            "figure.facecolor": "white",
+            "figure.constrained_layout.use": True,
+            "font.family": "DejaVu Sans",
+            "font.size": 10.5,
+            "axes.titlesize": 10.5,
+            "axes.titlelocation": "left",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "axes.prop_cycle": mpl.cycler(color=COLORS),
+            "grid.color": "#e6e6e6",
+            "grid.linewidth": 0.7,
+            "legend.frameon": False,
+            "lines.linewidth": 1.6,
+            "image.cmap": "cividis",
+        }
+    )
+    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
+        from matplotlib_inline.config import InlineBackend
+
+        # The default tight crop depends on font metrics of the machine; the canvas as it is does not.
+        InlineBackend.instance().print_figure_kwargs = {"bbox_inches": None}
+
+
+def _axes(ax=None, **figure):
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(**figure)[1] if ax is None else ax
+
+
+def _array(x) -> np.ndarray:
+    return x.detach().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
+
+
+def series(values, *, time=None, truth=None, label="measured", ax=None):
+    """A measured series (T,) as a thin grey line, its truth, if known, as a dark one."""
+    ax = _axes(ax)
+    time = np.arange(len(values)) if time is None else _array(time)
+    ax.plot(time, _array(values), color="#9a9a9a", linewidth=0.9, label=label, zorder=1)
+    if truth is not None:
+        ax.plot(time, _array(truth), color="#333333", linewidth=1.2, linestyle="--", label="truth", zorder=3)
+    return ax
+
+
+def band(x, draws, *, color=COLORS[0], label=None, level=0.9, ax=None):
+    """The median of draws (n_draws, len(x)) as a line, the middle `level` of them as a band."""
+    ax = _axes(ax)
+    draws = _array(draws)
+    low, middle, high = np.quantile(draws, [(1 - level) / 2, 0.5, (1 + level) / 2], axis=0)
+    ax.fill_between(_array(x), low, high, color=color, alpha=0.2, linewidth=0)
+    ax.plot(_array(x), middle, color=color, label=label, marker="o", markersize=3.5)
+    return ax
+
+
+def components(parts, *, rate=1.0, names: Sequence[str] | None = None, unit="", axes=None):
+    """Components (r, T) one above another on one scale of time and of value, so that small ones look small."""
+    parts = _array(parts)
+    names = [f"component {i + 1}" for i in range(len(parts))] if names is None else names
+    if axes is None:
+        axes = _axes(nrows=len(parts), sharex=True, sharey=True, squeeze=False, figsize=(WIDTH, 1.1 * len(parts) + 0.6))[:, 0]
+    for i, (ax, part, name) in enumerate(zip(axes, parts, names, strict=True)):
+        ax.plot(np.arange(len(part)) / rate, part, color=COLORS[i % len(COLORS)], linewidth=1.1)
+        ax.set_title(name, fontsize=9.5, pad=2)
+        ax.set_ylabel(unit)
+    axes[-1].set_xlabel("time, s" if rate != 1.0 else "sample")
+    return axes
+
+
+def correlation(matrix, *, ax=None):
+    """Absolute correlations (r, r) of components, numbered from 1 as in the text."""
+    ax = _axes(ax, figsize=(4.4, 3.8))
+    matrix = np.abs(_array(matrix))
+    edge = len(matrix) + 0.5
+    image = ax.imshow(matrix, vmin=0, vmax=1, cmap="Greys", extent=(0.5, edge, edge, 0.5))
+    ax.set(xlabel="component", ylabel="component")
+    ax.grid(visible=False)
+    ax.figure.colorbar(image, ax=ax, label="|w-correlation|", shrink=0.85)
+    return ax
+
+
+def spectrum(values, *, rate=1.0, ax=None, **line):
+    """The periodogram of a series (T,), linear in frequency, with the mean removed and a Hann window."""
+    from scipy.signal import periodogram
+
+    ax = _axes(ax)
+    frequency, power = periodogram(_array(values), rate, window="hann")
+    ax.plot(frequency[1:], power[1:], **({"linewidth": 1.1} | line))
+    ax.set(xlabel="frequency, Hz" if rate != 1.0 else "frequency, per sample", ylabel="power density")
+    return ax
+
+
+def forecasts(history, actual, answers: dict, *, rate=1.0, past=None, ax=None):
+    """The end of a history, what came after it, and what each of the named answers said would come."""
+    ax = _axes(ax)
+    past = len(actual) if past is None else past
+    lead = np.arange(1, len(actual) + 1) / rate
+    ax.plot(np.arange(1 - past, 1) / rate, _array(history)[-past:], color="#9a9a9a", linewidth=1.1)
+    ax.plot(lead, _array(actual), color="#333333", linewidth=1.6, label="what came")
+    for (name, answer), color in zip(answers.items(), COLORS, strict=False):
+        ax.plot(lead, _array(answer), color=color, linewidth=1.4, label=name)
+    ax.axvline(0, color="#333333", linewidth=0.8, linestyle=":")
+    ax.set_xlabel("time from the origin, s" if rate != 1.0 else "samples from the origin")
+    ax.legend(ncols=len(answers) + 1, loc="upper center", bbox_to_anchor=(0.5, 1.16), fontsize=9)
+    return ax
