@@ -105,6 +105,7 @@ def correlation(matrix, *, ax=None):
     edge = len(matrix) + 0.5
     image = ax.imshow(matrix, vmin=0, vmax=1, cmap="Greys", extent=(0.5, edge, edge, 0.5))
     ax.set(xlabel="component", ylabel="component")
+    ax.locator_params(integer=True)
     ax.grid(visible=False)
     ax.figure.colorbar(image, ax=ax, label="|w-correlation|", shrink=0.85)
     return ax

@@ -298,6 +298,19 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
     assert 0.85 <= np.mean(hits) <= 1.0
 
 
+def test_a_paired_difference_is_narrower_than_the_errors():
+    s = noise(600) + 3 * sine(600)
+    a, b = (ms.rolling_origin(lambda h, k, c=c: c * 3 * torch.sin(0.3 * (len(h) + torch.arange(k).double())), s, 5, start=50)
+            for c in (1.0, 0.9))
+    gap, low, high = a.difference(b, generator=seeded())
+    assert torch.isclose(gap, a("mse").mean() - b("mse").mean()) and low < gap < high < 0
+    wide = (lambda i: (i[1] - i[0]).mean())(a.interval("mse", generator=seeded()))
+    assert high - low < wide
+    assert a.difference(b, "mae", steps=1, generator=seeded())[0] == (a("mae") - b("mae"))[0]
+    with pytest.raises(ValueError, match="same series, origins"):
+        a.difference(ms.rolling_origin(ms.persistence, s, 5, start=60))
+
+
 def test_an_origin_sees_only_its_own_past():
     parts = [torch.arange(30.0), torch.arange(100.0, 130.0)]
     seen = []
