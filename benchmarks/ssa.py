@@ -24,6 +24,7 @@ RANK = 20
 CASES = [(10_000, 1000), (10_000, 5000), (100_000, 1000)]
 GOALS = {(10_000, 1000): 25, (10_000, 5000): 50, (100_000, 1000): 60}
 PEER_MODES = ["bk_trajectory:scipy_sparse", "bk_covariance:numpy_standard", "bk_covariance:scipy_sparse"]
+CROSSOVER = [(5000, 500), (10_000, 1000), (30_000, 1000), (30_000, 2000), (100_000, 2000), (100_000, 3000)]
 LONG = [10_000, 30_000, 100_000, 300_000, 1_000_000]
 
 
@@ -71,7 +72,7 @@ def worker(who: str, mode: str, n: int, window: int) -> None:
 
 def measure(python: str, *args) -> dict:
     """One fresh process with one thread."""
-    one = {k: "1" for k in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     root = str(Path(__file__).resolve().parent.parent)
     env = os.environ | one | ({"PYTHONPATH": root} if args[0] == "ours" else {})
     out = subprocess.run([python, __file__, "--worker", *map(str, args)], capture_output=True, text=True, env=env)
@@ -82,17 +83,27 @@ def measure(python: str, *args) -> dict:
 
 def against_peer(python: str, rounds: int) -> None:
     """The table of ratios; the peer's best mode is the one with the least median CPU time."""
-    print("rank 20, decomposition and reconstruction\n  N, L            peer's best mode               "
-          "CPU peer/ours     memory peer/ours   peer, ours MB   agree to   goal")
+    print(
+        "rank 20, decomposition and reconstruction\n  N, L            peer's best mode               "
+        "CPU peer/ours     memory peer/ours   peer, ours MB   agree to   goal"
+    )
     for n, window in CASES:
-        runs = [(measure(sys.executable, "ours", "auto", n, window),
-                 {m: measure(python, "peer", m, n, window) for m in PEER_MODES}) for _ in range(rounds)]
+        runs = [
+            (
+                measure(sys.executable, "ours", "auto", n, window),
+                {m: measure(python, "peer", m, n, window) for m in PEER_MODES},
+            )
+            for _ in range(rounds)
+        ]
         best = min(PEER_MODES, key=lambda m: statistics.median(r[1][m]["cpu"] for r in runs))
         cpu = [p[best]["cpu"] / o["cpu"] for o, p in runs]
         mb = statistics.median(p[best]["mb"] for _, p in runs), statistics.median(o["mb"] for o, _ in runs)
         gap = abs(runs[0][0]["sum"] / runs[0][1][best]["sum"] - 1)
-        print(f"  {n:>6}, {window:<6}  {best:<29} {statistics.median(cpu):6.1f} ({min(cpu):.1f}-{max(cpu):.1f})"
-              f"   {mb[0] / mb[1]:8.1f}          {mb[0]:7.0f}, {mb[1]:<6.1f} {gap:.0e}   >= {GOALS[n, window]}", flush=True)
+        print(
+            f"  {n:>6}, {window:<6}  {best:<29} {statistics.median(cpu):6.1f} ({min(cpu):.1f}-{max(cpu):.1f})"
+            f"   {mb[0] / mb[1]:8.1f}          {mb[0]:7.0f}, {mb[1]:<6.1f} {gap:.0e}   >= {GOALS[n, window]}",
+            flush=True,
+        )
 
 
 def exponent(times: list[float]) -> float:
@@ -115,9 +126,12 @@ def growth(rounds: int) -> None:
 
 def crossover(rounds: int) -> None:
     """Lanczos over lagged covariance: the thresholds in mspace/ssa/hankel.py come from here."""
-    for n, window in [(10_000, 500), (10_000, 1000), (30_000, 1000), (30_000, 2000), (100_000, 1000), (100_000, 2000), (300_000, 3000)]:
-        ratio = [measure(sys.executable, "ours", "lanczos", n, window)["cpu"]
-                 / measure(sys.executable, "ours", "covariance", n, window)["cpu"] for _ in range(rounds)]
+    for n, window in CROSSOVER:
+        ratio = [
+            measure(sys.executable, "ours", "lanczos", n, window)["cpu"]
+            / measure(sys.executable, "ours", "covariance", n, window)["cpu"]
+            for _ in range(rounds)
+        ]
         print(f"  N = {n:>7,}, L = {window:<5}  CPU lanczos/covariance {statistics.median(ratio):.2f}")
 
 

@@ -26,10 +26,12 @@ _SCRIPT = """
 class Flipbook:
     """Frames of ``draw(value)`` behind a slider; no kernel, no library and no network to turn them.
 
-    draw    draws one frame and returns its figure, or an axes of it; the figure is closed once it is a picture
-    values  the slider's stops; show how a stop reads in `label`, such as ``"k = {}"``
-    alt     what the reader who cannot see the frame is told; ``{}`` stands for the value
-    start   index of the stop shown first, and the only one seen where scripts are off
+    Args:
+        draw: draws one frame and returns its figure, or an axes of it; the figure is closed once it is a
+            picture
+        values: the slider's stops; show how a stop reads in `label`, such as ``"k = {}"``
+        alt: what the reader who cannot see the frame is told; ``{}`` stands for the value
+        start: index of the stop shown first, and the only one seen where scripts are off
     """
 
     def __init__(

@@ -89,7 +89,8 @@ def components(parts, *, rate=1.0, names: Sequence[str] | None = None, unit="", 
     parts = _array(parts)
     names = [f"component {i + 1}" for i in range(len(parts))] if names is None else names
     if axes is None:
-        axes = _axes(nrows=len(parts), sharex=True, sharey=True, squeeze=False, figsize=(WIDTH, 1.1 * len(parts) + 0.6))[:, 0]
+        size = (WIDTH, 1.1 * len(parts) + 0.6)
+        axes = _axes(nrows=len(parts), sharex=True, sharey=True, squeeze=False, figsize=size)[:, 0]
     for i, (ax, part, name) in enumerate(zip(axes, parts, names, strict=True)):
         ax.plot(np.arange(len(part)) / rate, part, color=COLORS[i % len(COLORS)], linewidth=1.1)
         ax.set_title(name, fontsize=9.5, pad=2)

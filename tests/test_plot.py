@@ -91,7 +91,8 @@ def test_flipbook_escapes_what_it_is_given():
 
 
 @pytest.mark.parametrize(
-    ("change", "said"), [({"alt": " "}, "alt"), ({"alt": "no value"}, "alt"), ({"start": 3}, "start"), ({"values": []}, "start")]
+    ("change", "said"),
+    [({"alt": " "}, "alt"), ({"alt": "no value"}, "alt"), ({"start": 3}, "start"), ({"values": []}, "start")],
 )
 def test_bad_flipbooks_are_refused(change, said):
     options = {"values": [1, 2], "label": "{}", "alt": "{}", "start": 0} | change

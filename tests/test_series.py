@@ -90,7 +90,9 @@ def test_numpy_lists_and_read_only_arrays_are_taken():
 
 def antidiagonal_means(y):
     h, k = y.shape
-    return torch.stack([torch.stack([y[i, n - i] for i in range(h) if 0 <= n - i < k]).mean() for n in range(h + k - 1)])
+    return torch.stack(
+        [torch.stack([y[i, n - i] for i in range(h) if 0 <= n - i < k]).mean() for n in range(h + k - 1)]
+    )
 
 
 @pytest.mark.parametrize("shape", [(1, 5), (5, 1), (4, 9), (9, 4), (6, 6)])
@@ -300,8 +302,12 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
 
 def test_a_paired_difference_is_narrower_than_the_errors():
     s = noise(600) + 3 * sine(600)
-    a, b = (ms.rolling_origin(lambda h, k, c=c: c * 3 * torch.sin(0.3 * (len(h) + torch.arange(k).double())), s, 5, start=50)
-            for c in (1.0, 0.9))
+    a, b = (
+        ms.rolling_origin(
+            lambda h, k, c=c: c * 3 * torch.sin(0.3 * (len(h) + torch.arange(k).double())), s, 5, start=50
+        )
+        for c in (1.0, 0.9)
+    )
     gap, low, high = a.difference(b, generator=seeded())
     assert torch.isclose(gap, a("mse").mean() - b("mse").mean()) and low < gap < high < 0
     wide = (lambda i: (i[1] - i[0]).mean())(a.interval("mse", generator=seeded()))

@@ -14,11 +14,25 @@ from .tables import Table, digits, iris, mnist, wine
 
 __all__ = [  # noqa: RUF022, grouped by kind
     # generated, with a known truth
-    "noisy_sine", "pendulum_video", "Signal", "Video",
+    "noisy_sine",
+    "pendulum_video",
+    "Signal",
+    "Video",
     # recordings
-    "walking", "heart_echo", "finger_ecog", "grip_force", "Recordings", "Echo", "Ecog",
+    "walking",
+    "heart_echo",
+    "finger_ecog",
+    "grip_force",
+    "Recordings",
+    "Echo",
+    "Ecog",
     # tables
-    "iris", "wine", "digits", "mnist", "Table",
+    "iris",
+    "wine",
+    "digits",
+    "mnist",
+    "Table",
     # what may go wrong
-    "DatasetError", "DataReplaced",
+    "DatasetError",
+    "DataReplaced",
 ]

@@ -34,8 +34,9 @@ def persistence(history, steps: int) -> Tensor:
 def ridge_ar(series, width: int, *, horizon: int = 1, penalty: float | None = None) -> nn.Module:
     """A linear autoregression with an intercept, (B, width[, m]) -> (B, horizon[, m]), as a torch module.
 
-    penalty  of the squared weights against the summed squares; None chooses it on a grid of powers of ten by
-             generalised cross-validation of standardised windows, 0.0 is ordinary least squares
+    Args:
+        penalty: of the squared weights against the summed squares; None chooses it on a grid of powers of ten
+            by generalised cross-validation of standardised windows, 0.0 is ordinary least squares
     """
     from sklearn.linear_model import Ridge, RidgeCV  # here, so that `import mspace` stays light
 

@@ -20,8 +20,9 @@ METRICS = ("mse", "mae", "mase", "r2")
 class Skill:
     """Forecasts from o origins beside what came: predicted and actual (o, steps[, m]).
 
-    recording, origin  (o,): which recording, and how many of its samples were known
-    scale, level       the in-sample error of the seasonal naive forecast (MASE) and the in-sample mean (R2)
+    Attributes:
+        recording, origin: (o,): which recording, and how many of its samples were known
+        scale, level: the in-sample error of the seasonal naive forecast (MASE) and the in-sample mean (R2)
     """
 
     predicted: Tensor
@@ -64,8 +65,9 @@ class Skill:
     ) -> Tensor:
         """A percentile interval (2, steps) from resampling blocks of neighbouring origins.
 
-        block  origins a block; default the cube root of their number, rounded up (Hall, Horowitz and Jing
-               1995); where horizons overlap, take at least as many origins as one horizon spans
+        Args:
+            block: origins a block; default the cube root of their number, rounded up (Hall, Horowitz and Jing
+                1995); where horizons overlap, take at least as many origins as one horizon spans
         """
         values = self._value(metric, self._blocks(block, n_resamples, generator))
         return values.quantile(_tails(level).to(values), dim=0)
@@ -137,9 +139,10 @@ def rolling_origin(
 ) -> Skill:
     """Ask `forecaster(history, steps)` at many origins of a series, and compare with what came.
 
-    series   (T,) or (T, m), or a list of recordings: an origin sees only its own recording's past
-    start    samples known at the first origin; every: samples between origins, default `steps`
-    period   of the seasonal naive forecast behind MASE; its error is measured before the first origins only
+    Args:
+        series: (T,) or (T, m), or a list of recordings: an origin sees only its own recording's past
+        start: samples known at the first origin; every: samples between origins, default `steps`
+        period: of the seasonal naive forecast behind MASE; its error is measured before the first origins only
 
     A trained network enters as ``partial(forecast, model, width=h)``, SSA as a function that decomposes the
     history anew.

@@ -56,9 +56,10 @@ def forecast(
     trained on ``windows(series, width, horizon=p)``. If p >= steps its answer is cut, a direct forecast;
     otherwise answers are appended to the history and it is asked again, a recursive one.
 
-    width           how many last samples the model sees; default the whole history, slid along
-    batched         history is (B, T[, m]), the answer (B, steps[, m]): many origins at once
-    differentiable  keep the graph, to train on the free run itself
+    Args:
+        width: how many last samples the model sees; default the whole history, slid along
+        batched: history is (B, T[, m]), the answer (B, steps[, m]): many origins at once
+        differentiable: keep the graph, to train on the free run itself
     Raises ValueError when the model answers in the wrong shape or runs away to infinity, naming the step.
     """
     steps = _whole(steps, "steps", 1)

@@ -58,9 +58,12 @@ def _unfold(series: Tensor, width: int) -> Tensor:
 def windows(series, width: int, *, horizon: int = 0):
     """Histories of a series, and the horizons that follow them (definitions 2 and 3 of the paper).
 
-    series   (T,) or (T, m), or a list of recordings, which no window then straddles
-    returns  (n, width[, m]) with n = T - width + 1, the transposed trajectory matrix;
-             with a horizon p > 0 a pair (n, width[, m]), (n, p[, m]) with n = T - width - p + 1.
+    Args:
+        series: (T,) or (T, m), or a list of recordings, which no window then straddles
+
+    Returns:
+        (n, width[, m]) with n = T - width + 1, the transposed trajectory matrix; with a horizon p > 0 a pair
+        (n, width[, m]), (n, p[, m]) with n = T - width - p + 1.
     Both are strided views of a single series; windows of several recordings are copied one after another.
     """
     width, horizon = _whole(width, "width", 1), _whole(horizon, "horizon", 0)
@@ -80,8 +83,11 @@ def windows(series, width: int, *, horizon: int = 0):
 def average(trajectory) -> Tensor:
     """Average every antidiagonal: the series of the Hankel matrix nearest to `trajectory` (section 2.1).
 
-    trajectory  (h, K), or (h, K, m) for m series
-    returns     (h + K - 1,) or (h + K - 1, m); ``average(windows(series, h).T)`` is the series.
+    Args:
+        trajectory: (h, K), or (h, K, m) for m series
+
+    Returns:
+        (h + K - 1,) or (h + K - 1, m); ``average(windows(series, h).T)`` is the series.
     """
     y = trajectory if isinstance(trajectory, Tensor) else torch.as_tensor(np.asarray(trajectory))
     if y.ndim not in (2, 3) or y.numel() == 0:
@@ -100,9 +106,10 @@ def average(trajectory) -> Tensor:
 def split(series, *sizes, gap: int = 0) -> list[Tensor]:
     """Consecutive parts of a series (or of its windows) in time order, `gap` entries apart.
 
-    sizes  fractions of what the gaps leave, or whole numbers of entries, first part first
-    gap    entries dropped between parts; windows of a width and a horizon that start in different parts
-           share no sample when gap = width + horizon - 1
+    Args:
+        sizes: fractions of what the gaps leave, or whole numbers of entries, first part first
+        gap: entries dropped between parts; windows of a width and a horizon that start in different parts share
+            no sample when gap = width + horizon - 1
     """
     data = series if isinstance(series, Tensor) else as_series(series)
     gap = _whole(gap, "gap", 0)

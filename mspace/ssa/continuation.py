@@ -30,15 +30,18 @@ def _gap(last: np.ndarray) -> np.ndarray:
     """I - W W.T for the last rows W of an orthonormal basis; singular where the recurrence does not exist."""
     gap = np.eye(len(last)) - last @ last.T
     if np.linalg.eigvalsh(gap)[0] < VERTICAL:
-        raise ValueError("group has no recurrence, it holds the last axis of the trajectory space: name fewer components")
+        raise ValueError(
+            "group has no recurrence, it holds the last axis of the trajectory space: name fewer components"
+        )
     return gap
 
 
 def recurrence(blocks: list[np.ndarray]) -> np.ndarray:
     """Coefficients (b, sum (n_j - 1)) of the next values of b series from their last n_j - 1 ones, oldest first.
 
-    blocks  the rows (n_j, r) of an orthonormal basis that belong to each series; with W their last rows and Q
-            the others, the next values are (I - W W.T)^-1 W Q.T z.
+    Args:
+        blocks: the rows (n_j, r) of an orthonormal basis that belong to each series; with W their last rows and
+            Q the others, the next values are (I - W W.T)^-1 W Q.T z.
     """
     last = np.stack([b[-1] for b in blocks])
     return np.linalg.solve(_gap(last), last @ np.concatenate([b[:-1] for b in blocks]).T)
@@ -90,7 +93,10 @@ def _warn_if_explosive(left: np.ndarray, steps: int) -> None:
     if steps * np.log(root) > np.log(10):
         warnings.warn(
             f"the group grows {root:.4f} times a step: a forecast of {steps} steps grows more than tenfold; "
-            "name fewer components or a longer window", RuntimeWarning, stacklevel=4)
+            "name fewer components or a longer window",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 WAYS = {"recurrent": _recurrent, "vector": _vector, "row": _row}

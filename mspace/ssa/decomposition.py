@@ -26,10 +26,11 @@ Group = Iterable[int] | int | slice | None
 class SSA:
     """Singular spectrum analysis of a series (Golyandina, Nekrutkin, Zhigljavsky 2001; paper, section 2.1).
 
-    window           L, the height of the trajectory matrix (the paper's h)
-    left             (L, d), its left singular vectors u_i; each is fixed up to a sign, which is chosen so that
-                     the largest entry is positive, and equal singular values fix only the space they span
-    singular_values  (d,), the roots of the paper's eigenvalues
+    Attributes:
+        window: L, the height of the trajectory matrix (the paper's h)
+        left: (L, d), its left singular vectors u_i; each is fixed up to a sign, which is chosen so that the
+            largest entry is positive, and equal singular values fix only the space they span
+        singular_values: (d,), the roots of the paper's eigenvalues
     """
 
     window: int
@@ -42,11 +43,12 @@ class SSA:
     def of(cls, series, window: int | None = None, *, rank: int | None = None, method: str = "auto") -> SSA:
         """Decompose a series (T,), m series together (T, m), or a list of recordings of any lengths.
 
-        window  2 ... T - 1, default half of the shortest; long windows separate better, and a window above
-                half of the series gives the same components as its mirror T - window + 1. Several series
-                share the left vectors (horizontal MSSA); scale them to one variance if their units differ.
-        rank    how many leading components; default all of them for a matrix of up to 1000 rows, else 30
-        method  "dense" SVD; "lanczos" on FFT products, for long windows; "covariance", for short windows of
+        Args:
+            window: 2 ... T - 1, default half of the shortest; long windows separate better, and a window above
+                half of the series gives the same components as its mirror T - window + 1. Several series share
+                the left vectors (horizontal MSSA); scale them to one variance if their units differ.
+            rank: how many leading components; default all of them for a matrix of up to 1000 rows, else 30
+            method: "dense" SVD; "lanczos" on FFT products, for long windows; "covariance", for short windows of
                 long series; "auto" takes the fastest. The last two lose components below 1e-7 of the first.
         """
         parts, shape = _channels(series)
@@ -58,7 +60,9 @@ class SSA:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
         hankel = HankelOperator(parts, window)
         if rank is not None and _whole(rank, "rank", 1) > min(hankel.shape):
-            raise ValueError(f"rank must be at most {min(hankel.shape)} for a trajectory matrix {hankel.shape}, got {rank}")
+            raise ValueError(
+                f"rank must be at most {min(hankel.shape)} for a trajectory matrix {hankel.shape}, got {rank}"
+            )
         left, values = leading(hankel, rank, choose_method(hankel, rank) if method == "auto" else method)
         return cls(window, torch.from_numpy(left.copy()), torch.from_numpy(values.copy()), hankel, shape)
 
@@ -68,8 +72,9 @@ class SSA:
     def reconstruct(self, group: Group = None):
         """The part of the series that a group of components makes, in the series' own shape.
 
-        group  indices from 0, an index, a slice or a range; default every component found. The orthogonal
-               projector of the group is applied to the trajectory and its antidiagonals are averaged.
+        Args:
+            group: indices from 0, an index, a slice or a range; default every component found. The orthogonal
+                projector of the group is applied to the trajectory and its antidiagonals are averaged.
         """
         left = self._basis(group)
         return self._shaped([self._hankel.projection(j, left) for j in range(len(self._hankel.parts))])
@@ -82,7 +87,9 @@ class SSA:
     def scores(self, group: Group = None) -> Tensor:
         """Principal components sigma_i v_i, (sum K_j, r): the coordinates of every point of the trajectory."""
         left = self._basis(group)
-        return torch.from_numpy(np.concatenate([self._hankel.scores(j, left).T for j in range(len(self._hankel.parts))]))
+        return torch.from_numpy(
+            np.concatenate([self._hankel.scores(j, left).T for j in range(len(self._hankel.parts))])
+        )
 
     def w_correlation(self, group: Group = None) -> Tensor:
         """Correlations (r, r) of the components, each time weighted by its number of entries in the trajectory.
@@ -99,9 +106,10 @@ class SSA:
         return torch.from_numpy(gram / np.outer(norm, norm)).clamp(-1, 1)
 
     def groups(self, n_groups: int, group: Group = None, *, signed: bool = False) -> list[list[int]]:
-        """Components in `n_groups` groups by average linkage on 1 - |w-correlation|, the strongest group first.
+        """Components in `n_groups` groups, the strongest first, by average linkage on 1 - abs(w-correlation).
 
-        signed  use (1 - w-correlation) / 2 instead, as the R package Rssa does
+        Args:
+            signed: use (1 - w-correlation) / 2 instead, as the R package Rssa does
         """
         indices = self._indices(group)
         n_groups = _whole(n_groups, "n_groups", 1)
@@ -144,7 +152,8 @@ class SSA:
     def forecast(self, steps: int, group: Group = None, method: str = "recurrent"):
         """Continue the part of the series that a group makes: (steps[, m]), or a list for recordings.
 
-        method  "recurrent": the linear recurrence of the group's left space on the reconstructed series;
+        Args:
+            method: "recurrent": the linear recurrence of the group's left space on the reconstructed series;
                 "vector": the trajectory itself is continued inside that space, then averaged, steadier when
                 noisy; "row" (several series): one recurrence of the right space, which may borrow from one
                 series for another.
