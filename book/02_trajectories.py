@@ -33,7 +33,9 @@ import importlib.util
 from IPython import get_ipython
 
 if importlib.util.find_spec("mspace") is None:
-    get_ipython().run_line_magic("pip", "install -q git+https://github.com/mspace-book/mspace")
+    get_ipython().run_line_magic(
+        "pip", "install -q git+https://github.com/mspace-book/mspace"
+    )
 
 # %% tags=["hide-input"]
 import math
@@ -87,7 +89,12 @@ def seeded(seed):
 sine = ms.datasets.noisy_sine(generator=seeded(0))
 h = 120
 X = ms.windows(sine.series, h).T
-print("trajectory matrix:", tuple(X.shape), "| copied:", X.untyped_storage().nbytes() > 500 * 8)
+print(
+    "trajectory matrix:",
+    tuple(X.shape),
+    "| copied:",
+    X.untyped_storage().nbytes() > 500 * 8,
+)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "One period of a noisy sine, and its trajectory matrix for a window of 120. The orange window of the series is the orange column of the matrix. Every antidiagonal of the matrix has one colour.\n", "name": "fig-trajectory"}, "image": {"alt": "Left, a noisy sine with one window of 120 samples marked; right, its trajectory matrix as an image with constant antidiagonals and the matching column marked."}}
 fig, (left, right) = plt.subplots(1, 2, gridspec_kw={"width_ratios": [1.2, 1]})
@@ -122,17 +129,36 @@ long_sine = ms.datasets.noisy_sine(1000, periods=4, generator=seeded(1))
 def draw_path(width):
     """One frame: the noisy path and the clean one in the noisy one's plane."""
     basis = ms.SSA.of(long_sine.series, width, rank=2).left[:, :2]
-    ax = plt.subplots(figsize=(4.6, 4.2))[1]
-    for series, style in ((long_sine.series, {"color": "#9a9a9a", "linewidth": 0.7}), (long_sine.truth, {"color": plot.COLORS[0]})):
+    ax = plt.subplots(figsize=(4.2, 3.9))[1]
+    for series, style in (
+        (long_sine.series, {"color": "#9a9a9a", "linewidth": 0.7}),
+        (long_sine.truth, {"color": plot.COLORS[0]}),
+    ):
         path = ms.windows(series, width) @ basis / math.sqrt(width / 2)
-        ax.plot(path[:, 0], path[:, 1], **style, label="measured" if series is long_sine.series else "truth")
-    ax.set(xlim=(-1.7, 1.7), ylim=(-1.7, 1.7), aspect="equal", xlabel="first direction", ylabel="second direction")
+        ax.plot(
+            path[:, 0],
+            path[:, 1],
+            **style,
+            label="measured" if series is long_sine.series else "truth",
+        )
+    ax.set(
+        xlim=(-1.7, 1.7),
+        ylim=(-1.7, 1.7),
+        aspect="equal",
+        xlabel="first direction",
+        ylabel="second direction",
+    )
     ax.legend(loc="upper right")
     return ax
 
 
-Flipbook(draw_path, [2, 5, 10, 20, 50, 100, 125], label="window of {} samples", start=3,
-         alt="Path of a noisy sine in the best plane of windows of {} samples, beside the path of the clean sine.")
+Flipbook(
+    draw_path,
+    [2, 5, 10, 20, 50, 100, 125],
+    label="window of {} samples",
+    start=3,
+    alt="Path of a noisy sine in the best plane of windows of {} samples, beside the path of the clean sine.",
+)
 
 # %% [markdown]
 # With two samples a window the path is a thick diagonal bar, because neighbouring samples are almost equal. With
@@ -144,7 +170,10 @@ Flipbook(draw_path, [2, 5, 10, 20, 50, 100, 125], label="window of {} samples", 
 basis = {w: ms.SSA.of(long_sine.truth, w, rank=2).left for w in (20, 50, 125)}
 assert all(b.shape[1] == 2 for b in basis.values()), "a sine has trajectory rank two"
 noise = long_sine.series - long_sine.truth
-moved = {w: float((ms.windows(noise, w) @ b / math.sqrt(w / 2)).std()) for w, b in basis.items()}
+moved = {
+    w: float((ms.windows(noise, w) @ b / math.sqrt(w / 2)).std())
+    for w, b in basis.items()
+}
 print("noise in the plane:", {w: f"{m:.3f}" for w, m in moved.items()})
 assert all(abs(m / (0.2 * math.sqrt(2 / w)) - 1) < 0.3 for w, m in moved.items())
 
@@ -189,7 +218,11 @@ assert abs(((anything - nearest) * X).sum()) < 1e-9
 step = float(long_sine.time[1] - long_sine.time[0])
 known, future = long_sine.truth[:700], long_sine.truth[700:]
 exact = ms.ridge_ar(known, 2, penalty=0.0)
-print("weights:", [f"{w:.4f}" for w in exact.weight[0].tolist()], f"| 2 cos w = {2 * math.cos(step):.4f}")
+print(
+    "weights:",
+    [f"{w:.4f}" for w in exact.weight[0].tolist()],
+    f"| 2 cos w = {2 * math.cos(step):.4f}",
+)
 assert (ms.forecast(exact, known, len(future), width=2) - future).abs().max() < 1e-6
 
 # %% [markdown]
@@ -197,18 +230,28 @@ assert (ms.forecast(exact, known, len(future), width=2) - future).abs().max() < 
 # them toward zero, and the free run dies within a few steps.
 # A longer window lets the model average the noise out. The band is the middle 90 % of 50 noise draws.
 
+
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Free runs of linear autoregressions learned from 700 noisy samples, windows of 2 and of 200. Bands hold 90 % of 50 noise draws.\n", "name": "fig-freerun"}, "image": {"alt": "Forecasts over 300 samples: the model with a window of two decays to zero at once, the model with a window of 200 follows the sine with a band around it."}}
 def free_run(width, seed):
     """Learn from a noisy past, run freely over the future."""
-    noisy = ms.datasets.noisy_sine(1000, periods=4, generator=seeded(seed)).series[:700]
+    noisy = ms.datasets.noisy_sine(1000, periods=4, generator=seeded(seed)).series[
+        :700
+    ]
     return ms.forecast(ms.ridge_ar(noisy, width), noisy, 300, width=width)
 
 
-runs = {width: torch.stack([free_run(width, 100 + seed) for seed in range(50)]) for width in (2, 200)}
+runs = {
+    width: torch.stack([free_run(width, 100 + seed) for seed in range(50)])
+    for width in (2, 200)
+}
 ax = plt.subplots()[1]
 ax.plot(range(700, 1000), future, color="#333333", linestyle="--", label="truth")
-for (width, draws), color in zip(runs.items(), (plot.COLORS[1], plot.COLORS[0]), strict=True):
-    low, middle, high = draws.quantile(torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64), dim=0)
+for (width, draws), color in zip(
+    runs.items(), (plot.COLORS[1], plot.COLORS[0]), strict=True
+):
+    low, middle, high = draws.quantile(
+        torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64), dim=0
+    )
     ax.fill_between(range(700, 1000), low, high, color=color, alpha=0.2, linewidth=0)
     ax.plot(range(700, 1000), middle, color=color, label=f"window of {width}")
 ax.set(xlabel="t", ylabel="$s_t$", ylim=(-1.5, 1.6))
@@ -217,7 +260,12 @@ plt.show()
 
 # %%
 error = {width: ((draws - future) ** 2).mean(1) for width, draws in runs.items()}
-print("free-run MSE:", {w: f"{e.mean():.3f} +- {e.std():.3f}" for w, e in error.items()}, "| silence:", f"{(future**2).mean():.3f}")
+print(
+    "free-run MSE:",
+    {w: f"{e.mean():.3f} +- {e.std():.3f}" for w, e in error.items()},
+    "| silence:",
+    f"{(future**2).mean():.3f}",
+)
 assert error[200].mean() < 0.1 * error[2].mean()
 
 # %% [markdown]
@@ -229,7 +277,10 @@ assert error[200].mean() < 0.1 * error[2].mean()
 # %%
 walk = ms.datasets.walking()
 print(walk.source)
-print({name: len(s) for name, s in zip(walk.names, walk.series, strict=True)}, f"samples at {walk.rate:g} Hz")
+print(
+    {name: len(s) for name, s in zip(walk.names, walk.series, strict=True)},
+    f"samples at {walk.rate:g} Hz",
+)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Four seconds from the middle of each trial. The pattern repeats about once a second, the time of two steps.\n", "name": "fig-walk"}, "image": {"alt": "Three stacked plots of four seconds of walking acceleration, each with a pattern that repeats about once a second."}}
 middle = [s[len(s) // 2 :][:200] for s in walk.series]
@@ -242,8 +293,13 @@ plt.show()
 # nobody made. `ms.windows` takes a list of recordings and never crosses their boundaries.
 
 # %%
-joined, apart = len(ms.windows(torch.cat(walk.series), 100)), len(ms.windows(walk.series, 100))
-print(f"{joined} windows of the joined series, {apart} of the recordings: {joined - apart} never happened")
+joined, apart = (
+    len(ms.windows(torch.cat(walk.series), 100)),
+    len(ms.windows(walk.series, 100)),
+)
+print(
+    f"{joined} windows of the joined series, {apart} of the recordings: {joined - apart} never happened"
+)
 assert joined - apart == 99 * (len(walk.series) - 1)
 
 # %% [markdown]
@@ -253,6 +309,7 @@ assert joined - apart == 99 * (len(walk.series) - 1)
 # followed. We try it where nothing can be learned, on a random walk with steps of variance one. Nobody can forecast it $k$
 # steps ahead with an error below $k$, which over $k = 1, \dots, 10$ averages to 5.5.
 # `ms.split` cuts in time and leaves a gap of $h + p - 1$ windows, so that no sample is shared.
+
 
 # %%
 def memory_error(train, test):
@@ -265,14 +322,20 @@ def both_splits(seed, h=20, p=10):
     """Errors of pure memory on a random walk: shuffled windows, windows split in time."""
     walker = torch.randn(1500, generator=seeded(seed), dtype=torch.float64).cumsum(0)
     x, y = ms.windows(walker, h, horizon=p)
-    test, train = torch.randperm(len(x), generator=seeded(seed)).tensor_split([len(x) // 3])
+    test, train = torch.randperm(len(x), generator=seeded(seed)).tensor_split(
+        [len(x) // 3]
+    )
     in_time = (ms.split(part, 0.7, 0.3, gap=h + p - 1) for part in (x, y))
-    return memory_error((x[train], y[train]), (x[test], y[test])), memory_error(*zip(*in_time, strict=True))
+    return memory_error((x[train], y[train]), (x[test], y[test])), memory_error(
+        *zip(*in_time, strict=True)
+    )
 
 
 shuffled, honest = torch.tensor([both_splits(seed) for seed in range(20)]).T
-print(f"MSE of pure memory over 20 walks: shuffled {shuffled.mean():.2f} +- {shuffled.std():.2f}, "
-      f"in time {honest.mean():.0f} (median {honest.median():.0f}), the best possible 5.5")
+print(
+    f"MSE of pure memory over 20 walks: shuffled {shuffled.mean():.2f} +- {shuffled.std():.2f}, "
+    f"in time {honest.mean():.0f} (median {honest.median():.0f}), the best possible 5.5"
+)
 assert shuffled.max() < 5.5 < honest.min()
 
 # %% [markdown]
@@ -289,9 +352,14 @@ assert shuffled.max() < 5.5 < honest.min()
 
 # %%
 *train, test = walk.series
-periods = {name: ms.dominant_period(s, max_period=100) for name, s in zip(walk.names, walk.series, strict=True)}
+periods = {
+    name: ms.dominant_period(s, max_period=100)
+    for name, s in zip(walk.names, walk.series, strict=True)
+}
 period = periods[walk.names[0]]
-print("periods in samples:", periods, f"| {walk.names[0]}: {period / walk.rate:.2f} s")
+print(
+    "periods in samples:", periods, f"| {walk.names[0]}: {period / walk.rate:.2f} s"
+)
 rivals = {
     "persistence": ms.persistence,
     "seasonal naive": ms.seasonal_naive(period),
@@ -299,23 +367,19 @@ rivals = {
     "ridge AR(106)": partial(ms.forecast, ms.ridge_ar(train, 106), width=106),
 }
 # Every fifth sample is an origin, so that all phases of a stride come up; 21 of them span a horizon.
-skill = {name: ms.rolling_origin(rival, test, 106, start=500, every=5, period=period) for name, rival in rivals.items()}
-leads = [1, 10, 40, 106]
-print(f"MASE over {len(skill['persistence'].origin)} origins [95 % interval] at lead", *leads, sep="   ")
-for name, s in skill.items():
-    low, high = s.interval("mase", block=21, generator=seeded(4))
-    print(f"{name:15}", *(f"{s('mase')[k - 1]:.2f} [{low[k - 1]:.2f}, {high[k - 1]:.2f}]" for k in leads), sep="  ")
+skill = {
+    name: ms.rolling_origin(rival, test, 106, start=500, every=5, period=period)
+    for name, rival in rivals.items()
+}
+print(ms.skill_table(skill, [1, 10, 40, 106], block=21, generator=seeded(4)))
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Error of the four rivals on the held-out trial by lead time, with 95 % intervals from resampled blocks of origins for two of them.\n", "name": "fig-rivals"}, "image": {"alt": "MASE against lead time for persistence, seasonal naive and two ridge autoregressions; the autoregression with a window of 106 is lowest at almost all leads."}}
-ax = plt.subplots()[1]
-seconds = torch.arange(1, 107) / walk.rate
-for (name, s), color in zip(skill.items(), plot.COLORS, strict=False):
-    ax.plot(seconds, s("mase"), color=color, label=name)
-    if name in ("seasonal naive", "ridge AR(106)"):
-        ax.fill_between(seconds, *s.interval("mase", block=21, generator=seeded(4)), color=color, alpha=0.15, linewidth=0)
+shade = {
+    name: skill[name].interval("mase", block=21, generator=seeded(4))
+    for name in ("seasonal naive", "ridge AR(106)")
+}
+ax = plot.skills(skill, rate=walk.rate, shade=shade)
 ax.axhline(1, color="#333333", linewidth=0.8, linestyle=":")
-ax.set(xlabel="lead time, s", ylabel="MASE", ylim=(0, None))
-ax.legend(ncols=2, loc="lower right")
 plt.show()
 
 # %% [markdown]
@@ -326,7 +390,10 @@ plt.show()
 if walk.official:
     assert joined - apart == 198, "the authors' 198 straddling windows"
     best = skill["ridge AR(106)"]("mase")
-    assert best[0] < skill["persistence"]("mase")[0] and best[39] < skill["seasonal naive"]("mase")[39]
+    assert (
+        best[0] < skill["persistence"]("mase")[0]
+        and best[39] < skill["seasonal naive"]("mase")[39]
+    )
     assert abs(period / walk.rate - 1.06) < 0.03
 
 # %% [markdown]

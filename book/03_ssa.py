@@ -34,7 +34,9 @@ import importlib.util
 from IPython import get_ipython
 
 if importlib.util.find_spec("mspace") is None:
-    get_ipython().run_line_magic("pip", "install -q git+https://github.com/mspace-book/mspace")
+    get_ipython().run_line_magic(
+        "pip", "install -q git+https://github.com/mspace-book/mspace"
+    )
 
 # %% tags=["hide-input"]
 from functools import partial
@@ -90,13 +92,25 @@ def seeded(seed):
 
 # %%
 t = torch.arange(400, dtype=torch.float64)
-line, slow, fast = 0.005 * t, torch.sin(2 * torch.pi * t / 40), 0.6 * torch.sin(2 * torch.pi * t / 11.3)
-mixed = line + slow + fast + 0.3 * torch.randn(400, generator=seeded(0), dtype=torch.float64)
+line, slow, fast = (
+    0.005 * t,
+    torch.sin(2 * torch.pi * t / 40),
+    0.6 * torch.sin(2 * torch.pi * t / 11.3),
+)
+mixed = (
+    line
+    + slow
+    + fast
+    + 0.3 * torch.randn(400, generator=seeded(0), dtype=torch.float64)
+)
 
 ssa = ms.SSA.of(mixed, 160)
 groups = ssa.groups(3, range(5))
 print("groups, numbered from 0:", groups)
-print("oscillating pairs:", [(i, j, f"period {p:.1f}") for i, j, p in ssa.pairs() if j < 6])
+print(
+    "oscillating pairs:",
+    [(i, j, f"period {p:.1f}") for i, j, p in ssa.pairs() if j < 6],
+)
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: w-correlations of the first 12 components; the blocks are the line, the slow and the fast oscillation, and after them noise, which does not separate. Right: singular values.\n", "name": "fig-wcorr"}, "image": {"alt": "Left, a matrix of correlations with bright blocks for component pairs; right, singular values falling steeply for five components and then slowly."}}
 fig, (left, right) = plt.subplots(1, 2)
@@ -107,7 +121,13 @@ plt.show()
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "The three groups (colour) and the parts that the series was made of (dashed).\n", "name": "fig-parts"}, "image": {"alt": "Three stacked plots: a slow line, a slow oscillation and a fast one, each recovered closely with the truth dashed over it."}}
 parts = {"line": line, "period 40": slow, "period 11.3": fast}
-found = {name: max((ssa.reconstruct(g) for g in groups), key=lambda s: float(s @ truth / s.norm())) for name, truth in parts.items()}
+found = {
+    name: max(
+        (ssa.reconstruct(g) for g in groups),
+        key=lambda s: float(s @ truth / s.norm()),
+    )
+    for name, truth in parts.items()
+}
 axes = plot.components(torch.stack(list(found.values())), names=list(parts))
 for ax, truth in zip(axes, parts.values(), strict=True):
     ax.plot(truth, color="#333333", linestyle="--", linewidth=1)
@@ -123,7 +143,9 @@ assert len(clean) == 6
 assert (ssa.reconstruct() - mixed).abs().max() < 1e-12
 assert (clean.forecast(100) - (line + slow + fast)[300:]).abs().max() < 1e-8
 for name, truth in parts.items():
-    print(f"{name:12} error {(found[name] - truth).pow(2).mean():.4f} of {truth.pow(2).mean():.2f}")
+    print(
+        f"{name:12} error {(found[name] - truth).pow(2).mean():.4f} of {truth.pow(2).mean():.2f}"
+    )
     assert (found[name] - truth).pow(2).mean() < 0.05 * truth.pow(2).mean()
 
 # %% [markdown]
@@ -139,13 +161,21 @@ for name, truth in parts.items():
 # %%
 draws = [ms.datasets.noisy_sine(generator=seeded(seed)) for seed in range(100)]
 truth, period_time = draws[0].truth, draws[0].time
-sums = {h: [ms.SSA.of(d.series, h).components().cumsum(0).float() for d in draws] for h in range(41, 242, 40)}
-errors = {h: torch.stack([((s.double() - truth) ** 2).mean(1) for s in parts]) for h, parts in sums.items()}
+sums = {
+    h: [ms.SSA.of(d.series, h).components().cumsum(0).float() for d in draws]
+    for h in range(41, 242, 40)
+}
+errors = {
+    h: torch.stack([((s.double() - truth) ** 2).mean(1) for s in parts])
+    for h, parts in sums.items()
+}
 noise_power = torch.stack([((d.series - truth) ** 2).mean() for d in draws])
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Figure 3 of the paper again: the noisy sine (grey) and its truth; in colour what the paper's grid offers for a window of 121, and two components, which it does not.\n", "name": "fig-figure3"}, "image": {"alt": "A noisy sine with three reconstructions: one component bends away at the ends, eleven components wiggle with the noise, two components follow the truth."}}
 ax = plot.series(draws[0].series, time=period_time, truth=truth)
-for k, color in zip((1, 11, 2), (plot.COLORS[4], plot.COLORS[5], plot.COLORS[0]), strict=True):
+for k, color in zip(
+    (1, 11, 2), (plot.COLORS[4], plot.COLORS[5], plot.COLORS[0]), strict=True
+):
     ax.plot(period_time, sums[121][0][k - 1], color=color, label=f"k = {k}", zorder=4)
 ax.set(xlabel="x", ylabel="value", ylim=(-1.6, 1.9))
 ax.legend(ncols=5, loc="upper center", fontsize=9)
@@ -160,18 +190,24 @@ plt.show()
 
 # %%
 published = {  # h: {k: (figure 4, notebook)}
-    41: {1: (0.0029, 0.0032), 11: (0.0097, 0.0112), 21: (0.0206, 0.0209), 41: (0.0401, 0.0380)},
-    81: {1: (0.0175, 0.0192), 11: (0.006, 0.008), 21: (0.0117, 0.0133), 81: (0.0401, 0.0380)},
-    121: {1: (0.0346, 0.0356), 11: (0.005, 0.007), 21: (None, 0.0112), 121: (0.0401, 0.0380)},
-    161: {1: (0.0390, 0.0415), 11: (0.0045, 0.006), 161: (0.0401, 0.038)},
-    201: {1: (0.0493, 0.0527), 11: (0.0045, 0.0055), 201: (0.0401, 0.038)},
-    241: {1: (0.1039, 0.1063), 11: (0.0042, 0.0053), 21: (0.0088, 0.0093), 241: (0.0401, 0.0380)},
+    41: {1: (0.0029, 0.0032), 11: (0.0097, 0.0112), 21: (0.0206, 0.0209)},
+    81: {1: (0.0175, 0.0192), 11: (0.006, 0.008), 21: (0.0117, 0.0133)},
+    121: {1: (0.0346, 0.0356), 11: (0.005, 0.007), 21: (None, 0.0112)},
+    161: {1: (0.0390, 0.0415), 11: (0.0045, 0.006)},
+    201: {1: (0.0493, 0.0527), 11: (0.0045, 0.0055)},
+    241: {1: (0.1039, 0.1063), 11: (0.0042, 0.0053), 21: (0.0088, 0.0093)},
 }
+published = {
+    h: row | {h: (0.0401, 0.0380)} for h, row in published.items()
+}  # the dashed line
 print("  h    k   ours, mean +- sd     figure 4   notebook")
 for h, row in published.items():
     for k, values in row.items():
         mean, spread = errors[h][:, k - 1].mean(), errors[h][:, k - 1].std()
-        print(f"{h:>3}  {k:>3}   {mean:.4f} +- {spread:.4f}   ", *(f"{v:.4f}    " if v else "hidden    " for v in values))
+        print(
+            f"{h:>3}  {k:>3}   {mean:.4f} +- {spread:.4f}   ",
+            *(f"{v:.4f}    " if v else "hidden    " for v in values),
+        )
         assert all(abs(v - mean) < 3 * spread + 0.0004 for v in values if v)
 
 # %% [markdown]
@@ -185,7 +221,15 @@ for h, row in published.items():
 fig, (left, right) = plt.subplots(1, 2, sharey=False)
 for (h, e), color in zip(errors.items(), plot.COLORS, strict=False):
     grid = torch.arange(1, h + 1, 10)
-    left.plot(grid, e[0, grid - 1], "o-", color=color, markersize=3, linewidth=1, label=f"h = {h}")
+    left.plot(
+        grid,
+        e[0, grid - 1],
+        "o-",
+        color=color,
+        markersize=3,
+        linewidth=1,
+        label=f"h = {h}",
+    )
     read = {k: v[0] for k, v in published[h].items() if v[0]}
     left.plot(read.keys(), read.values(), "x", color=color, markersize=6)
     if h in (41, 121, 241):
@@ -202,11 +246,19 @@ plt.show()
 ratio = {h: e[:, [0, 10]].min(1).values / e[:, 1] for h, e in errors.items()}
 print("  h   best k   MSE at k = 2, mean +- sd   the paper's best k has")
 for h, e in errors.items():
-    print(f"{h:>3}   {int(e.mean(0).argmin()) + 1:>4}     {e[:, 1].mean():.5f} +- {e[:, 1].std():.5f}       {ratio[h].median():4.1f} times that")
-assert all(int(e.mean(0).argmin()) == 1 for e in errors.values()), "two components are best at every window"
+    print(
+        f"{h:>3}   {int(e.mean(0).argmin()) + 1:>4}     {e[:, 1].mean():.5f} +- {e[:, 1].std():.5f}       {ratio[h].median():4.1f} times that"
+    )
+assert all(int(e.mean(0).argmin()) == 1 for e in errors.values()), (
+    "two components are best at every window"
+)
 best = torch.stack([e[:, 1].mean() for e in errors.values()])
-assert best[0] > best[1] > best[2] > best[3], "longer windows are better, up to a third of the series"
-assert all(torch.allclose(e[:, -1], noise_power, rtol=1e-4) for e in errors.values()), "all components: the noise itself"
+assert best[0] > best[1] > best[2] > best[3], (
+    "longer windows are better, up to a third of the series"
+)
+assert all(
+    torch.allclose(e[:, -1], noise_power, rtol=1e-4) for e in errors.values()
+), "all components: the noise itself"
 
 # %% [markdown]
 # So two components beat everything on the paper's grid, by a factor between three and twelve. With them, the error falls as the
@@ -219,17 +271,30 @@ assert all(torch.allclose(e[:, -1], noise_power, rtol=1e-4) for e in errors.valu
 #
 # Turn the pages to see what each component brings.
 
+
 # %% tags=["hide-input"]
 def draw_rank(k):
     """One frame: the first k components for a window of 121."""
     ax = plot.series(draws[0].series, time=period_time, truth=truth)
-    ax.plot(period_time, sums[121][0][k - 1], color=plot.COLORS[0], linewidth=2, zorder=4)
-    ax.set(xlabel="x", ylabel="value", ylim=(-1.6, 1.6), title=f"MSE {errors[121][0, k - 1]:.4f}")
+    ax.plot(
+        period_time, sums[121][0][k - 1], color=plot.COLORS[0], linewidth=2, zorder=4
+    )
+    ax.set(
+        xlabel="x",
+        ylabel="value",
+        ylim=(-1.6, 1.6),
+        title=f"MSE {errors[121][0, k - 1]:.4f}",
+    )
     return ax
 
 
-Flipbook(draw_rank, [1, 2, 3, 4, 6, 11, 21, 61, 121], label="k = {}", start=1,
-         alt="The noisy sine rebuilt from its first {} components with a window of 121, beside the truth.")
+Flipbook(
+    draw_rank,
+    [1, 2, 3, 4, 6, 11, 21, 61, 121],
+    label="k = {}",
+    start=1,
+    alt="The noisy sine rebuilt from its first {} components with a window of 121, beside the truth.",
+)
 
 # %% [markdown]
 # ## Why not MAPE
@@ -241,27 +306,56 @@ Flipbook(draw_rank, [1, 2, 3, 4, 6, 11, 21, 61, 121], label="k = {}", start=1,
 # - The authors' code divides by the *reconstruction* instead (the arguments are swapped), which crosses zero somewhere
 #   between the samples. Then the result is a lottery: how near to a sample was the crossing?
 
+
 # %%
 def swapped_mape(restored):
     """Mean absolute percentage error with the arguments as in the authors' code."""
     return ((restored - truth) / restored).abs().mean(-1)
 
 
-mape = {h: torch.stack([swapped_mape(s.double()) for s in parts]) for h, parts in sums.items()}
+mape = {
+    h: torch.stack([swapped_mape(s.double()) for s in parts])
+    for h, parts in sums.items()
+}
 by_formula = ((draws[0].series - truth) / truth).abs().mean()
 dashed = torch.stack([swapped_mape(d.series) for d in draws])
 tails = torch.tensor([0.01, 0.99], dtype=torch.float64)
 print(f"MAPE by the formula, noisy series: {by_formula:.0e}")
-print("as the authors computed it, 98 % of 100 draws:  noisy series", *(f"{q:.2f}" for q in dashed.quantile(tails)))
+print(
+    "as the authors computed it, 98 % of 100 draws:  noisy series",
+    *(f"{q:.2f}" for q in dashed.quantile(tails)),
+)
 for h in (41, 121, 241):
-    print(f"   h = {h}:", *(f"  k = {k}: {low:.2f} to {high:.2f}" for k in (1, 2, 11, 21) for low, high in [mape[h][:, k - 1].quantile(tails)]))
+    print(
+        f"   h = {h}:",
+        *(
+            f"  k = {k}: {low:.2f} to {high:.2f}"
+            for k in (1, 2, 11, 21)
+            for low, high in [mape[h][:, k - 1].quantile(tails)]
+        ),
+    )
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Figure 4b. Left: as published, one draw and every tenth k, crosses read off the paper; the authors cut the axis at 3. Right: five draws for one window.\n", "name": "fig-mape"}, "image": {"alt": "Left, MAPE against number of components for six windows, jagged with spikes beyond the axis; right, the same for five noise draws and one window, with spikes at different places."}}
-minima = {41: (1, 0.104), 81: (1, 0.178), 121: (1, 0.251), 161: (11, 0.233), 201: (11, 0.436), 241: (21, 0.297)}
+minima = {
+    41: (1, 0.104),
+    81: (1, 0.178),
+    121: (1, 0.251),
+    161: (11, 0.233),
+    201: (11, 0.436),
+    241: (21, 0.297),
+}
 fig, (left, right) = plt.subplots(1, 2, sharey=True)
 for (h, e), color in zip(mape.items(), plot.COLORS, strict=False):
     grid = torch.arange(1, h + 1, 10)
-    left.plot(grid, e[0, grid - 1], "o-", color=color, markersize=3, linewidth=1, label=f"h = {h}")
+    left.plot(
+        grid,
+        e[0, grid - 1],
+        "o-",
+        color=color,
+        markersize=3,
+        linewidth=1,
+        label=f"h = {h}",
+    )
     left.plot(*minima[h], "x", color=color, markersize=6)
 right.plot(range(1, 122), mape[121][:5].T, linewidth=0.9)
 left.set(title="as published", xlabel="components k", ylabel="MAPE", ylim=(0, 3))
@@ -295,12 +389,16 @@ walk_ssa = ms.SSA.of(train[0] - train[0].mean(), 265, rank=30)
 print(walk.source)
 print(f"stride: {stride} samples, {stride / walk.rate:.2f} s")
 for i, j, p in walk_ssa.pairs():
-    print(f"components {i + 1:>2} and {j + 1:>2}: period {p:5.1f} samples, stride / {stride / p:.2f}")
+    print(
+        f"components {i + 1:>2} and {j + 1:>2}: period {p:5.1f} samples, stride / {stride / p:.2f}"
+    )
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Spectrum of the first trial. Dotted lines are multiples of the stride's frequency, 0.94 Hz. The highest lines are its second and fourth multiples; the one at zero is slow drift.\n", "name": "fig-spectrum"}, "image": {"alt": "Power spectrum of walking with narrow peaks at multiples of about 0.94 hertz, the second and fourth highest."}}
 ax = plot.spectrum(train[0], rate=walk.rate)
 for multiple in range(1, 9):
-    ax.axvline(multiple * walk.rate / stride, color="#333333", linewidth=0.7, linestyle=":")
+    ax.axvline(
+        multiple * walk.rate / stride, color="#333333", linewidth=0.7, linestyle=":"
+    )
 ax.set(xlim=(0, 8.5))
 plt.show()
 
@@ -312,8 +410,17 @@ plt.show()
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Five seconds of the first trial and its three strongest pairs of components, on one scale.\n", "name": "fig-pairs"}, "image": {"alt": "Four stacked plots: the walking acceleration, and three oscillations that it contains, of falling amplitude."}}
 strongest = walk_ssa.pairs()[:3]
 shown = slice(1000, 1250)
-rows = [train[0][shown], *(walk_ssa.reconstruct([i, j])[shown] for i, j, _ in strongest)]
-names = ["measured", *(f"components {i + 1} and {j + 1}: period {p / walk.rate:.2f} s" for i, j, p in strongest)]
+rows = [
+    train[0][shown],
+    *(walk_ssa.reconstruct([i, j])[shown] for i, j, _ in strongest),
+]
+names = [
+    "measured",
+    *(
+        f"components {i + 1} and {j + 1}: period {p / walk.rate:.2f} s"
+        for i, j, p in strongest
+    ),
+]
 plot.components(torch.stack(rows), rate=walk.rate, names=names, unit="g")
 plt.show()
 
@@ -329,13 +436,25 @@ plt.show()
 # opened.
 
 # %%
-choice = choose(train, [106, 159, 212], [4, 8, 12, 16, 24], horizon=stride, start=800, every=307, method="vector")
-print(f"chosen on the training trials: window {choice.window}, {choice.rank} components")
+choice = choose(
+    train,
+    [106, 159, 212],
+    [4, 8, 12, 16, 24],
+    horizon=stride,
+    start=800,
+    every=307,
+    method="vector",
+)
+print(
+    f"chosen on the training trials: window {choice.window}, {choice.rank} components"
+)
 
 
 def ssa_forecast(history, steps):
     """Decompose the last 600 samples, continue the leading components."""
-    return ms.SSA.of(history[-600:], choice.window, rank=choice.rank).forecast(steps, method="vector")
+    return ms.SSA.of(history[-600:], choice.window, rank=choice.rank).forecast(
+        steps, method="vector"
+    )
 
 
 rivals = {
@@ -345,24 +464,25 @@ rivals = {
     "mean": lambda history, steps: history.mean().expand(steps),
 }
 # Every fifth sample is an origin, so that all phases of a stride come up; 21 of them span a horizon.
-skill = {name: ms.rolling_origin(rival, test, 106, start=600, every=5, period=stride) for name, rival in rivals.items()}
-leads = [1, 10, 53, 106]
-print(f"MASE over {len(skill['SSA'].origin)} origins of trial 15 [95 % interval] at lead", *leads, sep="   ")
-for name, s in skill.items():
-    low, high = s.interval("mase", block=21, generator=seeded(1))
-    print(f"{name:15}", *(f"{s('mase')[k - 1]:.2f} [{low[k - 1]:.2f}, {high[k - 1]:.2f}]" for k in leads), sep="  ")
+skill = {
+    name: ms.rolling_origin(rival, test, 106, start=600, every=5, period=stride)
+    for name, rival in rivals.items()
+}
+print(ms.skill_table(skill, [1, 10, 53, 106], block=21, generator=seeded(1)))
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Top: one forecast of two seconds. Bottom: error by lead time over all origins of the held-out trial, with a 95 % interval for SSA.\n", "name": "fig-forecast"}, "image": {"alt": "Top, walking acceleration and its forecasts by SSA and a ridge autoregression; bottom, error against lead time for SSA, ridge, seasonal naive and the mean."}}
 fig, (top, bottom) = plt.subplots(2, 1, figsize=(plot.WIDTH, 5.6))
 origin = 810
-plot.forecasts(test[:origin], test[origin : origin + 106], {n: rivals[n](test[:origin], 106) for n in ("SSA", "ridge AR(106)")}, rate=walk.rate, ax=top)
+plot.forecasts(
+    test[:origin],
+    test[origin : origin + 106],
+    {n: rivals[n](test[:origin], 106) for n in ("SSA", "ridge AR(106)")},
+    rate=walk.rate,
+    ax=top,
+)
 top.set_ylabel("g")
-seconds = torch.arange(1, 107) / walk.rate
-for (name, s), color in zip(skill.items(), plot.COLORS, strict=False):
-    bottom.plot(seconds, s("mase"), color=color, label=name)
-bottom.fill_between(seconds, *skill["SSA"].interval("mase", block=21, generator=seeded(1)), color=plot.COLORS[0], alpha=0.15, linewidth=0)
-bottom.set(xlabel="lead time, s", ylabel="MASE", ylim=(0, None))
-bottom.legend(ncols=4, loc="lower center")
+shade = {"SSA": skill["SSA"].interval("mase", block=21, generator=seeded(1))}
+plot.skills(skill, rate=walk.rate, shade=shade, ax=bottom)
 plt.show()
 
 # %% [markdown]
@@ -370,17 +490,30 @@ plt.show()
 # the first stride and give the difference its own interval.
 
 # %%
-print(f"MSE of SSA over a stride: {skill['SSA']('mse')[:53].mean():.3f}; its difference to")
-against = {name: skill["SSA"].difference(s, steps=53, block=21, generator=seeded(2)) for name, s in skill.items() if name != "SSA"}
+print(
+    f"MSE of SSA over a stride: {skill['SSA']('mse')[:53].mean():.3f}; its difference to"
+)
+against = {
+    name: skill["SSA"].difference(s, steps=53, block=21, generator=seeded(2))
+    for name, s in skill.items()
+    if name != "SSA"
+}
 for name, (middle, low, high) in against.items():
     print(f"   {name:15} {middle:+.3f} [{low:+.3f}, {high:+.3f}]")
 
 # %%
 if walk.official:
     assert abs(stride / walk.rate - 1.06) < 0.01
-    assert all(abs(p * m / stride - 1) < 0.05 for (_, _, p), m in zip(strongest, (4, 2, 1), strict=True))
-    assert against["seasonal naive"][2] < 0 and against["mean"][2] < 0, "better than both, clearly"
-    assert against["ridge AR(106)"][1] < 0 < against["ridge AR(106)"][2], "and not distinguishable from ridge AR"
+    assert all(
+        abs(p * m / stride - 1) < 0.05
+        for (_, _, p), m in zip(strongest, (4, 2, 1), strict=True)
+    )
+    assert against["seasonal naive"][2] < 0 and against["mean"][2] < 0, (
+        "better than both, clearly"
+    )
+    assert against["ridge AR(106)"][1] < 0 < against["ridge AR(106)"][2], (
+        "and not distinguishable from ridge AR"
+    )
 
 # %% [markdown]
 # ## What we saw

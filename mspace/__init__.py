@@ -11,6 +11,7 @@ from .series import (
     ridge_ar,
     rolling_origin,
     seasonal_naive,
+    skill_table,
     split,
     windows,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "ridge_ar",
     "rolling_origin",
     "seasonal_naive",
+    "skill_table",
     "split",
     "windows",
 ]

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-__all__ = ["COLORS", "band", "book_style", "components", "correlation", "forecasts", "series", "spectrum"]
+__all__ = ["COLORS", "band", "book_style", "components", "correlation", "forecasts", "series", "skills", "spectrum"]
 
 # Okabe and Ito's colours in an order that also falls in lightness, so a grey print keeps the curves apart.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#333333")
-WIDTH, HEIGHT = 7.0, 3.2  # inches; the text column, and on a phone still legible at 390 px
+WIDTH, HEIGHT = 6.2, 3.1  # inches; the text column at 125 dpi, and on a phone letters of eight pixels
 
 
 def book_style() -> None:
@@ -28,7 +28,7 @@ def book_style() -> None:
     mpl.rcParams.update(
         {
             "figure.figsize": (WIDTH, HEIGHT),
-            "figure.dpi": 110,
+            "figure.dpi": 125,
             "figure.facecolor": "white",
             "figure.constrained_layout.use": True,
             "font.family": "DejaVu Sans",
@@ -135,4 +135,17 @@ def forecasts(history, actual, answers: dict, *, rate=1.0, past=None, ax=None):
     ax.axvline(0, color="#333333", linewidth=0.8, linestyle=":")
     ax.set_xlabel("time from the origin, s" if rate != 1.0 else "samples from the origin")
     ax.legend(ncols=len(answers) + 1, loc="upper center", bbox_to_anchor=(0.5, 1.16), fontsize=9)
+    return ax
+
+
+def skills(answers: dict, metric="mase", *, rate=1.0, shade: dict | None = None, ax=None):
+    """The error of several forecasters by lead time; `shade` holds intervals (2, steps) by their names."""
+    ax = _axes(ax)
+    lead = np.arange(1, len(next(iter(answers.values()))(metric)) + 1) / rate
+    for (name, skill), color in zip(answers.items(), COLORS, strict=False):
+        ax.plot(lead, _array(skill(metric)), color=color, label=name)
+        if shade and name in shade:
+            ax.fill_between(lead, *_array(shade[name]), color=color, alpha=0.15, linewidth=0)
+    ax.set(xlabel="lead time, s" if rate != 1.0 else "lead time, samples", ylabel=metric.upper(), ylim=(0, None))
+    ax.legend(ncols=len(answers), loc="lower center", fontsize=9)
     return ax

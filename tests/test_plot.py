@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import mspace as ms
 from mspace import plot
 from mspace.flipbook import Flipbook
 
@@ -65,6 +66,15 @@ def test_forecasts_start_after_the_history():
     ax = plot.forecasts(torch.zeros(100), torch.ones(5), {"a": torch.ones(5), "b": torch.zeros(5)}, past=20)
     past, actual, *answers = ax.get_lines()[:4]
     assert past.get_xdata()[-1] == 0 and actual.get_xdata()[0] == 1 and len(answers) == 2
+
+
+def test_skills_are_drawn_by_lead_time():
+    x = torch.randn(200, generator=torch.Generator().manual_seed(0))
+    skill = ms.rolling_origin(ms.persistence, x, 5, start=20)
+    ax = plot.skills({"last": skill}, "mse", rate=10.0, shade={"last": skill.interval("mse")})
+    line = ax.get_lines()[0]
+    assert np.allclose(line.get_ydata(), skill("mse")) and np.isclose(line.get_xdata()[-1], 0.5)
+    assert len(ax.collections) == 1 and ax.get_ylabel() == "MSE"
 
 
 def test_flipbook_shows_one_frame_and_describes_all():

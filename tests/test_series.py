@@ -347,6 +347,16 @@ def test_bad_evaluations_are_refused(change, said):
         ms.rolling_origin(ms.persistence, sine(100), 5, **({"start": 50} | change))
 
 
+def test_the_table_shows_what_was_measured():
+    skill = ms.rolling_origin(ms.persistence, noise(300), 4, start=50)
+    text = ms.skill_table({"last": skill, "again": skill}, [1, 3], metric="mae", generator=seeded())
+    head, first, _ = text.splitlines()
+    low, high = skill.interval("mae", generator=seeded())
+    assert f"{skill('mae')[2]:.2f} [{low[2]:.2f}, {high[2]:.2f}]" in first and "MAE at lead" in head
+    with pytest.raises(ValueError, match=r"leads must lie between 1 and 4, got \[5\]"):
+        ms.skill_table({"last": skill}, [5])
+
+
 def test_a_forecaster_of_the_wrong_length_is_named():
     with pytest.raises(ValueError, match=r"must return \(5,\) for 5 steps, got shape \(4,\)"):
         ms.rolling_origin(lambda h, k: torch.zeros(4), sine(100), 5, start=50)

@@ -1,7 +1,7 @@
 """Time series: trajectories, decoding, honest evaluation (the paper's section 2)."""
 
 from .baselines import persistence, ridge_ar, seasonal_naive
-from .evaluation import Skill, rolling_origin
+from .evaluation import Skill, rolling_origin, skill_table
 from .forecasting import forecast
 from .trajectories import as_series, autocorrelation, average, dominant_period, split, windows
 
@@ -16,6 +16,7 @@ __all__ = [
     "ridge_ar",
     "rolling_origin",
     "seasonal_naive",
+    "skill_table",
     "split",
     "windows",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .trajectories import _whole, as_recordings
 
-__all__ = ["Skill", "origins", "rolling_origin"]
+__all__ = ["Skill", "origins", "rolling_origin", "skill_table"]
 
 METRICS = ("mse", "mae", "mase", "r2")
 
@@ -109,6 +109,26 @@ class Skill:
         low, high = self.actual.min(), self.actual.max()
         far = (self.predicted - (low + high) / 2).abs() > 10 * (high - low)
         return far.flatten(1).any(1)
+
+
+def skill_table(skills: dict[str, Skill], leads: Sequence[int], metric: str = "mase", **interval) -> str:
+    """Errors of several forecasters at some lead times, with intervals, as text for a reader.
+
+    Args:
+        leads: lead times in steps, from 1
+        interval: options of `Skill.interval`, which also gives the level; randomness is drawn afresh for each
+    """
+    first = next(iter(skills.values()))
+    wrong = [k for k in leads if not 1 <= k <= first.actual.shape[1]]
+    if wrong:
+        raise ValueError(f"leads must lie between 1 and {first.actual.shape[1]}, got {wrong}")
+    width = max(map(len, skills))
+    rows = [f"{metric.upper() + ' at lead':{width}}" + "".join(f"  {k:^17}" for k in leads)]
+    for name, skill in skills.items():
+        value, (low, high) = skill(metric), skill.interval(metric, **interval)
+        cells = (f"{value[k - 1]:.2f} [{low[k - 1]:.2f}, {high[k - 1]:.2f}]" for k in leads)
+        rows.append(f"{name:{width}}" + "".join(f"  {c:^17}" for c in cells))
+    return "\n".join(rows)
 
 
 def _tails(level: float) -> Tensor:
