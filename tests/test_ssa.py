@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import mspace as ms
-from mspace.ssa import SSA, HankelOperator, choose
+from mspace.ssa import SSA, HankelOperator, choose, forecast_interval
 from mspace.ssa.continuation import recurrence
 from mspace.ssa.hankel import lagged_covariance, weights
 
@@ -329,6 +329,30 @@ def test_choice_of_rank_and_window():
     choice = choose(s, [20, 60], [1, 2, 4, 12], horizon=15, start=200, every=15)
     assert choice.rank == 2 and choice.mse.shape == (2, 4)
     assert choice.mse[1, 1] < choice.mse[1, 3] and choice.mse[1, 1] < 0.06
+
+
+@pytest.mark.parametrize(("colour", "least"), [(0.0, 0.82), (0.7, 0.7)])
+def test_intervals_hold_the_future_about_as_often_as_they_say(colour, least):
+    """Ninety per cent, over 30 series of 10 steps; less for noise so correlated that SSA takes some as signal."""
+    t, hits = torch.arange(330, dtype=torch.float64), []
+    for seed in range(30):
+        e = noise(330, seed=seed)
+        for i in range(1, 330):
+            e[i] += colour * e[i - 1]
+        s = torch.sin(2 * math.pi * t / 25) + 0.2 * e
+        generator = torch.Generator().manual_seed(seed)
+        ssa = SSA.of(s[:300], 120, rank=2)
+        low, high = forecast_interval(ssa, 10, level=0.9, n_resamples=60, block=15, generator=generator)
+        hits.append(((s[300:310] > low) & (s[300:310] < high)).double().mean())
+    assert least < torch.stack(hits).mean() < 0.96
+
+
+def test_intervals_need_leading_components_of_one_series():
+    ssa = SSA.of(noise(60), 20)
+    with pytest.raises(ValueError, match=r"leading components, such as range\(2\)"):
+        forecast_interval(ssa, 5, [0, 2])
+    with pytest.raises(ValueError, match="one series"):
+        forecast_interval(SSA.of(noise(60, 2), 20), 5, [0, 1])
 
 
 @pytest.mark.parametrize(

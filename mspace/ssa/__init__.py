@@ -3,5 +3,6 @@
 from .choice import Choice, choose
 from .decomposition import SSA
 from .hankel import HankelOperator
+from .uncertainty import forecast_interval
 
-__all__ = ["SSA", "Choice", "HankelOperator", "choose"]
+__all__ = ["SSA", "Choice", "HankelOperator", "choose", "forecast_interval"]
