@@ -1,0 +1,147 @@
+"""Many networks of one architecture, their parameters stacked."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from ..neurons import NeuronDistribution, weight_of
+
+__all__ = ["Ensemble"]
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """N networks of one architecture; `ensemble[i]` is an ordinary module, `ensemble(x)` asks all of them.
+
+    Attributes:
+        template: a module of the architecture; its own weights do not matter and are never changed
+        parameters: by name as in ``template.named_parameters()``, each (N, *shape)
+        buffers: likewise
+        report: what the training has to say of each member, by name, each (N,): such as "loss" and "failed"
+    """
+
+    template: nn.Module
+    parameters: Mapping[str, Tensor]
+    buffers: Mapping[str, Tensor] = field(default_factory=dict)
+    report: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self):
+        _must_match("parameters", self.parameters, dict(self.template.named_parameters()))
+        _must_match("buffers", self.buffers, dict(self.template.named_buffers()))
+        if len({len(p) for p in (*self.parameters.values(), *self.buffers.values())}) != 1:
+            raise ValueError("parameters must all have the same number of members on their first axis")
+
+    @classmethod
+    def of(cls, models: Sequence[nn.Module]) -> Ensemble:
+        """An ensemble of networks that were trained elsewhere."""
+        if not models:
+            raise ValueError("models must hold at least one network")
+        states = [(dict(m.named_parameters()), dict(m.named_buffers())) for m in models]
+        stacked = ({k: torch.stack([s[i][k].detach() for s in states]) for k in states[0][i]} for i in (0, 1))
+        return cls(copy.deepcopy(models[0]), *stacked)
+
+    @classmethod
+    def cat(cls, parts: Sequence[Ensemble]) -> Ensemble:
+        """The members of several ensembles, in order."""
+        first = parts[0]
+        joined = (
+            {k: torch.cat([getattr(p, kind)[k] for p in parts]) for k in getattr(first, kind)}
+            for kind in ("parameters", "buffers", "report")
+        )
+        return cls(first.template, *joined)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.parameters.values())))
+
+    def __getitem__(self, i: int) -> nn.Module:
+        """Member i as a module of its own."""
+        if not -len(self) <= i < len(self):  # makes the ensemble a sequence: iteration ends here
+            raise IndexError(f"member {i} of {len(self)}")
+        model = copy.deepcopy(self.template)
+        with torch.no_grad():
+            for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+                tensor.copy_((self.parameters | self.buffers)[name][i])
+        return model
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Every member's answer to the same inputs (B, ...), in evaluation mode: (N, B, ...)."""
+        model = copy.deepcopy(self.template).eval()
+        state = {**self.parameters, **self.buffers}
+
+        def member(own):
+            return functional_call(model, own, (x,))
+
+        with torch.no_grad():
+            try:
+                return vmap(member)(state)
+            except RuntimeError:  # an operation that vmap does not know: the same, one by one
+                return torch.stack([member({k: v[i] for k, v in state.items()}) for i in range(len(self))])
+
+    def samples(self, layer: str | Sequence[str], *, axis: int = 0) -> Tensor:
+        """The weights of a layer in every member, (N, m, n), as `weight_of` gives them for one."""
+        model = copy.deepcopy(self.template)
+        tensors = dict((*model.named_parameters(), *model.named_buffers()))
+        state, found = {**self.parameters, **self.buffers}, []
+        with torch.no_grad():
+            for i in range(len(self)):
+                for name, tensor in tensors.items():
+                    tensor.copy_(state[name][i])
+                found.append(weight_of(model, layer, axis=axis))
+        return torch.stack(found)
+
+    def neurons(self, layer: str | Sequence[str], *, axis: int = 0) -> NeuronDistribution:
+        """Mean and covariance of every neuron of a layer over the members (divided by N - 1)."""
+        return NeuronDistribution.from_samples(self.samples(layer, axis=axis))
+
+    def keep(self, members) -> Ensemble:
+        """Some of the members, by index, slice or mask."""
+        kept = ({k: v[members] for k, v in kind.items()} for kind in (self.parameters, self.buffers, self.report))
+        return Ensemble(self.template, *kept)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write to a safetensors file; beside it first, then renamed, so a killed run leaves no half a file."""
+        from safetensors.torch import save_file
+
+        path = Path(path)
+        kinds = {"parameters": self.parameters, "buffers": self.buffers, "report": self.report}
+        tensors = {f"{kind}/{k}": v.detach().contiguous() for kind, held in kinds.items() for k, v in held.items()}
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        save_file(tensors, part, metadata={"mspace": json.dumps({"members": len(self)})})
+        os.replace(part, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike, template: nn.Module) -> Ensemble:
+        """Read what `save` wrote; the template must have the architecture that was saved."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            tensors = load_file(path)
+        except SafetensorError as why:
+            raise ValueError(f"path {str(path)!r} holds no ensemble ({why}): was it written by Ensemble.save?") from why
+        kinds: dict[str, dict[str, Tensor]] = {"parameters": {}, "buffers": {}, "report": {}}
+        for key, tensor in tensors.items():
+            kind, _, name = key.partition("/")
+            if kind not in kinds:
+                raise ValueError(f"path {str(path)!r} holds no ensemble: unknown entry {key!r}")
+            kinds[kind][name] = tensor
+        return cls(copy.deepcopy(template), **kinds)
+
+
+def _must_match(what: str, stacked: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    if stacked.keys() != own.keys():
+        raise ValueError(f"{what} must be those of the template: {sorted(own)}, got {sorted(stacked)}")
+    for name, tensor in stacked.items():
+        if tensor.shape[1:] != own[name].shape:
+            raise ValueError(
+                f"{what}[{name!r}] must be (N, *{tuple(own[name].shape)}), got {tuple(tensor.shape)}"
+            )
