@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from scipy.special import gammaincinv
 from torch import Tensor, nn
@@ -28,7 +29,8 @@ class NeuronDistribution:
     cov: Tensor
 
     def __post_init__(self):
-        mean, cov = (torch.as_tensor(x).detach().to("cpu", torch.float64) for x in (self.mean, self.cov))
+        given = torch.as_tensor(self.cov)
+        mean, cov = (torch.as_tensor(x).detach().to("cpu", torch.float64) for x in (self.mean, given))
         if mean.ndim != 2 or 0 in mean.shape or cov.shape != (*mean.shape, mean.shape[1]):
             raise ValueError(
                 f"mean must be (m, n) and cov (m, n, n), got {tuple(mean.shape)} and {tuple(cov.shape)}"
@@ -37,7 +39,8 @@ class NeuronDistribution:
             if not torch.isfinite(value).all():
                 raise ValueError(f"{name} must be finite, got {int((~torch.isfinite(value)).sum())} values that are not")
         object.__setattr__(self, "mean", mean)
-        object.__setattr__(self, "cov", _semidefinite(cov))
+        coarse = given.dtype if given.dtype.is_floating_point else torch.float64
+        object.__setattr__(self, "cov", _semidefinite(cov, torch.finfo(coarse).eps))
 
     @classmethod
     def from_samples(cls, samples) -> NeuronDistribution:
@@ -45,6 +48,9 @@ class NeuronDistribution:
         x = torch.as_tensor(samples).detach().to("cpu", torch.float64)
         if x.ndim != 3 or len(x) < 2:
             raise ValueError(f"samples must be (N, m, n) with N >= 2 draws, got shape {tuple(x.shape)}")
+        if not torch.isfinite(x).all():
+            gone = sorted({int(i) for i in (~torch.isfinite(x)).nonzero()[:, 0]})
+            raise ValueError(f"samples must be finite, draws {gone[:5]} are not: leave those draws out")
         centred = x - x.mean(0)
         return cls(x.mean(0), torch.einsum("smi,smj->mij", centred, centred) / (len(x) - 1))
 
@@ -53,7 +59,11 @@ class NeuronDistribution:
 
     def __getitem__(self, index) -> NeuronDistribution:
         """Some of the neurons, by index, slice, list or mask; one of them is a population of one."""
-        index = slice(index, index + 1 or None) if isinstance(index, int) else index
+        index = index.item() if getattr(index, "ndim", None) == 0 else index
+        if isinstance(index, int):
+            if not -len(self) <= index < len(self):  # makes a population a sequence: iteration ends here
+                raise IndexError(f"neuron {index} of {len(self)}")
+            index = [index]
         return NeuronDistribution(self.mean[index], self.cov[index])
 
     @property
@@ -76,7 +86,11 @@ class NeuronDistribution:
         rest = [i for i in range(self.dim) if i not in c.tolist()]
         if not rest:
             raise ValueError(f"coords must leave a coordinate over, got all {self.dim}: use `marginal` to reorder")
-        value = torch.as_tensor(value, dtype=torch.float64).expand(len(self), len(c))
+        value = torch.as_tensor(value, dtype=torch.float64)
+        if value.shape not in {(len(c),), (len(self), len(c))} or not torch.isfinite(value).all():
+            raise ValueError(
+                f"value must be finite and ({len(c)},) or ({len(self)}, {len(c)}), got {value.tolist()}"
+            )
         known, across = self.cov[:, c][:, :, c], self.cov[:, rest][:, :, c]
         inverse = torch.linalg.pinv(known, hermitian=True)
         moved = value - self.mean[:, c]
@@ -85,13 +99,18 @@ class NeuronDistribution:
             raise ValueError("value is impossible, the covariance has no variance in that direction: use `marginal`")
         gain = across @ inverse
         mean = self.mean[:, rest] + (gain @ moved[..., None]).squeeze(-1)
-        return NeuronDistribution(mean, self.cov[:, rest][:, :, rest] - gain @ across.mT)
+        before = self.cov[:, rest][:, :, rest]
+        power, axes = torch.linalg.eigh(before - (gain @ across.mT + across @ gain.mT) / 2)
+        # What is left may be nothing but rounding of what was there, so it is measured by that.
+        rounding = self.dim * torch.finfo(power.dtype).eps * before.diagonal(dim1=1, dim2=2).sum(1, keepdim=True)
+        power = torch.where(power < rounding, 0.0, power)
+        return NeuronDistribution(mean, axes @ (power[..., None] * axes.mT))
 
     def sample(self, size: int, generator: torch.Generator | None = None) -> Tensor:
         """Draws of every neuron, (size, m, n); neurons are drawn independently of each other."""
-        power, axes = torch.linalg.eigh(self.cov)
+        power, axes = self._spectrum()
         z = torch.randn(size, *self.mean.shape, generator=generator, dtype=torch.float64)
-        return self.mean + torch.einsum("mij,mj,smj->smi", axes, power.clamp(min=0).sqrt(), z)
+        return self.mean + torch.einsum("mij,mj,smj->smi", axes, power.sqrt(), z)
 
     def ellipsoid(self, level: float = 0.95) -> tuple[Tensor, Tensor, Tensor]:
         """The regions that hold `level` of each Gaussian: centres, semi-axes, directions.
@@ -104,46 +123,54 @@ class NeuronDistribution:
         """
         if not 0 < level < 1:
             raise ValueError(f"level must lie between 0 and 1, got {level}")
-        power, axes = torch.linalg.eigh(self.cov)
-        power, axes = power.flip(-1).clamp(min=0), axes.flip(-1)
-        rank = (power > self.dim * torch.finfo(power.dtype).eps * power[:, :1]).sum(1, keepdim=True)
+        power, axes = (x.flip(-1) for x in self._spectrum())
+        rank = (power > 0).sum(1, keepdim=True)
         quantile = torch.from_numpy(2 * gammaincinv(rank.clamp(min=1).numpy() / 2, level))
         return self.mean, (quantile * power).sqrt(), axes
 
+    def _spectrum(self) -> tuple[Tensor, Tensor]:
+        """Eigenvalues (m, n), shortest first, nothing but zero where they are rounding, and eigenvectors."""
+        power, axes = torch.linalg.eigh(self.cov)
+        noise = self.dim * torch.finfo(power.dtype).eps * power[:, -1:]
+        return torch.where(power > noise, power, 0.0), axes
+
     def _coordinates(self, coords) -> Tensor:
-        c = torch.arange(self.dim)[torch.as_tensor(coords)] if len(coords) else torch.empty(0, dtype=torch.long)
+        """Numbers of coordinates, counted from the end where negative, or a mask, as an index."""
+        try:
+            c = torch.from_numpy(np.arange(self.dim)[np.atleast_1d(coords)])
+        except IndexError:
+            c = torch.empty(0)
         if len(c) == 0 or len(c.unique()) < len(c):
-            raise ValueError(f"coords must name different coordinates of 0 to {self.dim - 1}, got {list(coords)}")
+            raise ValueError(f"coords must name different coordinates of 0 to {self.dim - 1}, got {coords}")
         return c
 
 
-def _semidefinite(cov: Tensor) -> Tensor:
-    """Symmetrise, set eigenvalues within rounding of zero to zero, refuse the truly negative."""
+def _semidefinite(cov: Tensor, eps: float) -> Tensor:
+    """Symmetrise, set eigenvalues within rounding (`eps`) of zero to zero, refuse the truly negative."""
     size = cov.abs().amax((1, 2))
     if ((cov - cov.mT).abs().amax((1, 2)) > 1e-6 * size).any():
         raise ValueError("cov must be symmetric: is it a factor of the covariance, or one transposed?")
     cov = (cov + cov.mT) / 2
     power, axes = torch.linalg.eigh(cov)
     largest = power[:, -1:].clamp(min=0)
-    if (power < -NEGATIVE * largest - torch.finfo(power.dtype).tiny).any():
+    noise = cov.shape[1] * eps
+    if (power < -max(NEGATIVE, noise) * largest - torch.finfo(power.dtype).tiny).any():
         worst = int((power[:, 0] / largest[:, 0].clamp(min=1e-300)).argmin())
         raise ValueError(
             f"cov must be positive semidefinite, got the eigenvalue {power[worst, 0]:.3g} beside {power[worst, -1]:.3g} "
             f"for neuron {worst}: project it first, or estimate it with more draws"
         )
-    small = power < cov.shape[1] * torch.finfo(power.dtype).eps * largest
-    if not (power < 0).any():
-        return cov
-    power = torch.where(small, 0.0, power)
-    return axes @ (power[..., None] * axes.mT)
+    small = power < noise * largest
+    rebuilt = axes @ (torch.where(small, 0.0, power)[..., None] * axes.mT)
+    return torch.where(small.any(1)[:, None, None], (rebuilt + rebuilt.mT) / 2, cov)  # others keep their bits
 
 
 def weight_of(model: nn.Module, layer: str | Sequence[str], *, axis: int = 0) -> Tensor:
     """The neurons of a layer as vectors, (m, n): rows of its weight (axis=0) or columns (axis=1), a copy.
 
     A row is what comes into a unit, a column what goes out of one. Kernels of convolutions are flattened: rows
-    are (out, in * kernel), columns (in, out * kernel). Recurrent layers give [W_ih | W_hh] of their first
-    layer, a row per unit and gate.
+    are (out, in * kernel), columns (in, out * kernel), of its own group only where there are groups. Recurrent
+    layers give [W_ih | W_hh] of their first layer, a row per unit and gate.
 
     Args:
         layer: name of a module or of a parameter in `model`; several names are put side by side, such as the
@@ -159,18 +186,29 @@ def weight_of(model: nn.Module, layer: str | Sequence[str], *, axis: int = 0) ->
 
 
 def _matrix(model: nn.Module, name: str, axis: int) -> Tensor:
-    modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
-    found = modules[name] if name in modules else parameters.get(name)
-    if isinstance(found, nn.RNNBase):
-        if axis == 1:
-            raise ValueError(f"layer {name!r} is recurrent: name its weight_ih_l0 or weight_hh_l0 to take columns")
-        return torch.cat([found.weight_ih_l0.detach(), found.weight_hh_l0.detach()], 1)
-    weight = found if isinstance(found, Tensor) else getattr(found, "weight", None)
+    modules = dict(model.named_modules(remove_duplicate=False))
+    parent, _, last = name.rpartition(".")
+    owner, own = (modules[name], "weight") if name in modules else (modules.get(parent), last)
+    if own == "weight" and isinstance(owner, (nn.RNNBase, nn.RNNCellBase)):
+        return _recurrent(owner, name, axis)
+    weight = getattr(owner, own, None)
     if not isinstance(weight, Tensor) or weight.ndim < 2:
-        known = [n for n, m in modules.items() if getattr(getattr(m, "weight", None), "ndim", 0) > 1]
-        said = "is not in the model" if found is None else "has no rows"
+        known = [n or "''" for n, m in modules.items() if _has_rows(m)]
+        said = "has no rows" if name in modules or isinstance(weight, Tensor) else "is not in the model"
         raise ValueError(f"layer {name!r} {said}; layers that have: {', '.join(known) or 'none'}")
-    weight = weight.detach()
-    if isinstance(found, nn.modules.conv._ConvTransposeNd):
-        weight = weight.transpose(0, 1)
-    return (weight if axis == 0 else weight.transpose(0, 1)).flatten(1)
+    weight = weight.detach().unflatten(0, (getattr(owner, "groups", 1), -1))
+    if isinstance(owner, nn.modules.conv._ConvTransposeNd):
+        weight = weight.transpose(1, 2)
+    return (weight if axis == 0 else weight.transpose(1, 2)).flatten(0, 1).flatten(1)
+
+
+def _recurrent(layer: nn.Module, name: str, axis: int) -> Tensor:
+    end = "_l0" if isinstance(layer, nn.RNNBase) else ""
+    if axis == 1:
+        raise ValueError(f"layer {name!r} is recurrent: name its weight_ih{end} or weight_hh{end} to take columns")
+    return torch.cat([getattr(layer, f"weight_{kind}{end}").detach() for kind in ("ih", "hh")], 1)
+
+
+def _has_rows(module: nn.Module) -> bool:
+    recurrent = isinstance(module, (nn.RNNBase, nn.RNNCellBase))
+    return recurrent or getattr(getattr(module, "weight", None), "ndim", 0) > 1

@@ -37,8 +37,10 @@ class Ensemble:
     def __post_init__(self):
         _must_match("parameters", self.parameters, dict(self.template.named_parameters()))
         _must_match("buffers", self.buffers, dict(self.template.named_buffers()))
-        if len({len(p) for p in (*self.parameters.values(), *self.buffers.values())}) != 1:
-            raise ValueError("parameters must all have the same number of members on their first axis")
+        kinds = (self.parameters, self.buffers, self.report)
+        sizes = {name: len(tensor) for kind in kinds for name, tensor in kind.items()}
+        if len(set(sizes.values())) != 1:
+            raise ValueError(f"parameters, buffers and report must all have one length, that of members, got {sizes}")
 
     @classmethod
     def of(cls, models: Sequence[nn.Module]) -> Ensemble:
@@ -46,13 +48,22 @@ class Ensemble:
         if not models:
             raise ValueError("models must hold at least one network")
         states = [(dict(m.named_parameters()), dict(m.named_buffers())) for m in models]
+        for i, state in enumerate(states):
+            shapes, first = ([{k: v.shape for k, v in kind.items()} for kind in s] for s in (state, states[0]))
+            if shapes != first:
+                raise ValueError(f"models must have one architecture, models[{i}] is not like models[0]")
         stacked = ({k: torch.stack([s[i][k].detach() for s in states]) for k in states[0][i]} for i in (0, 1))
         return cls(copy.deepcopy(models[0]), *stacked)
 
     @classmethod
     def cat(cls, parts: Sequence[Ensemble]) -> Ensemble:
         """The members of several ensembles, in order."""
+        if not parts:
+            raise ValueError("parts must hold at least one ensemble")
         first = parts[0]
+        for kind in ("parameters", "buffers", "report"):
+            if any(getattr(p, kind).keys() != getattr(first, kind).keys() for p in parts):
+                raise ValueError(f"parts must have the same {kind}, got {[sorted(getattr(p, kind)) for p in parts]}")
         joined = (
             {k: torch.cat([getattr(p, kind)[k] for p in parts]) for k in getattr(first, kind)}
             for kind in ("parameters", "buffers", "report")
@@ -103,7 +114,8 @@ class Ensemble:
         return NeuronDistribution.from_samples(self.samples(layer, axis=axis))
 
     def keep(self, members) -> Ensemble:
-        """Some of the members, by index, slice or mask."""
+        """Some of the members as an ensemble, by index, slice, list or mask."""
+        members = [members] if isinstance(members, int) else members
         kept = ({k: v[members] for k, v in kind.items()} for kind in (self.parameters, self.buffers, self.report))
         return Ensemble(self.template, *kept)
 
@@ -113,10 +125,17 @@ class Ensemble:
 
         path = Path(path)
         kinds = {"parameters": self.parameters, "buffers": self.buffers, "report": self.report}
-        tensors = {f"{kind}/{k}": v.detach().contiguous() for kind, held in kinds.items() for k, v in held.items()}
+        tensors = {  # clones: the format refuses tensors that share memory, as slices of one stack do
+            f"{kind}/{k}": v.detach().clone(memory_format=torch.contiguous_format)
+            for kind, held in kinds.items()
+            for k, v in held.items()
+        }
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        save_file(tensors, part, metadata={"mspace": json.dumps({"members": len(self)})})
-        os.replace(part, path)
+        try:
+            save_file(tensors, part, metadata={"mspace": json.dumps({"members": len(self)})})
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | os.PathLike, template: nn.Module) -> Ensemble:
@@ -134,7 +153,11 @@ class Ensemble:
             if kind not in kinds:
                 raise ValueError(f"path {str(path)!r} holds no ensemble: unknown entry {key!r}")
             kinds[kind][name] = tensor
-        return cls(copy.deepcopy(template), **kinds)
+        ensemble = cls(copy.deepcopy(template), **kinds)
+        for name, own in (*template.named_parameters(), *template.named_buffers()):
+            if (held := (ensemble.parameters | ensemble.buffers)[name].dtype) != own.dtype:
+                raise ValueError(f"template[{name!r}] is {own.dtype}, the file has {held}: convert it, template.to({held})")
+        return ensemble
 
 
 def _must_match(what: str, stacked: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:

@@ -1,0 +1,59 @@
+"""Dense layers that start from a generator of one's own."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+__all__ = ["mlp"]
+
+
+def mlp(
+    *sizes: int,
+    activation: Callable[[], nn.Module] | nn.Module = nn.ReLU,
+    bias: bool = True,
+    generator: torch.Generator | None = None,
+) -> nn.Sequential:
+    """A perceptron: dense layers with an activation between each two, and none after the last.
+
+    Args:
+        sizes: number of inputs, of the units of every hidden layer, of outputs
+        activation: what makes the modules between, such as ``nn.ReLU``; a module is copied
+        bias: whether the layers have one
+        generator: where the start is drawn from, by torch's own rule, uniform within ``1 / sqrt(inputs)``
+
+    Returns:
+        an `nn.Sequential` whose layers are called "0", "2", "4", ...
+    """
+    if len(sizes) < 2:
+        raise ValueError(f"sizes must be at least those of the inputs and of the outputs, got {sizes}")
+    layers: list[nn.Module] = []
+    for n_in, n_out in zip(sizes[:-1], sizes[1:]):
+        layers += [linear(n_in, n_out, bias=bias, generator=generator), _module(activation)]
+    return nn.Sequential(*layers[:-1])
+
+
+def linear(n_in: int, n_out: int, *, bias: bool = True, generator: torch.Generator | None = None) -> nn.Linear:
+    """A dense layer that starts as torch's own does, and takes nothing from the global stream if given another."""
+    for name, size in (("inputs", n_in), ("outputs", n_out)):
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"the number of {name} of a layer must be a whole number of at least 1, got {size!r}")
+    layer = nn.utils.skip_init(nn.Linear, n_in, n_out, bias=bias, dtype=torch.get_default_dtype())
+    for parameter in layer.parameters():
+        nn.init.uniform_(parameter, -1 / math.sqrt(n_in), 1 / math.sqrt(n_in), generator=generator)
+    return layer
+
+
+def _module(activation) -> nn.Module:
+    made = copy.deepcopy(activation) if isinstance(activation, nn.Module) else None
+    try:
+        made = made or activation()
+    except TypeError:
+        made = None
+    if not isinstance(made, nn.Module):
+        raise ValueError(f"activation must be a module or make one when called, such as nn.ReLU, got {activation!r}")
+    return made

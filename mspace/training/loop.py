@@ -1,0 +1,239 @@
+"""Training an ensemble: members side by side, each on its own data, in its own order."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .ensemble import Ensemble
+from .stacks import stack_of
+
+__all__ = ["Data", "Loss", "failures", "fit", "member_seeds", "train_ensemble"]
+
+Data = tuple[Tensor, Tensor]  # inputs, targets; the first axis is the example
+Loss = Callable[[Tensor, Tensor], Tensor]  # (output, target) -> mean over the batch
+NOT_ELEMENTWISE = ("LBFGS", "Muon", "Adafactor", "SparseAdam")
+
+
+def member_seeds(n_models: int, generator: torch.Generator | None = None, *, first: int = 0) -> list[int]:
+    """A seed for each member, so that member i is the same however many there are: (n_models,).
+
+    Reads one number from the generator.
+    """
+    base = int(torch.randint(2**62, (1,), generator=generator))
+    return [_spawn(base, i) for i in range(first, first + n_models)]
+
+
+def _spawn(*keys: int) -> int:
+    return int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0] >> 2)
+
+
+def train_ensemble(
+    model: nn.Module,
+    data: Data,
+    loss: Loss,
+    n_models: int,
+    *,
+    init: str = "shared",
+    order: str = "own",
+    resample: Tensor | None = None,
+    weights: Tensor | None = None,
+    epochs: int = 20,
+    batch_size: int = 16,
+    optimizer: Callable[[list[Tensor]], torch.optim.Optimizer] | None = None,
+    validation: Data | None = None,
+    patience: int | None = None,
+    seeds: Sequence[int] | None = None,
+    generator: torch.Generator | None = None,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> Ensemble:
+    """Train `n_models` copies of a module side by side; the result is that of training them one after another.
+
+    Stacks of Linear layers with ReLU, tanh or sigmoid under `F.mse_loss` or `F.cross_entropy` take a path
+    without autograd; other modules are batched by `torch.func.vmap`, and what it cannot batch runs in a loop.
+
+    Args:
+        data: inputs and targets, the example first; strided views such as `windows` gives are never copied
+        loss: (output, target) -> mean over the batch
+        init: "shared" starts all members from the weights of `model`; "independent" draws new ones for each
+        order: "own" shuffles the examples for each member by itself, "shared" in the same order for all
+        resample: (n_models, k) indices of the examples that each member sees in place of the data
+        weights: (n_models, n) how often each example counts; their mean should be one
+        optimizer: a function of a list of tensors, such as ``partial(torch.optim.SGD, lr=0.1)``, that treats
+            every number by itself; default Adam with rate 1e-3
+        validation: held-out data; each member keeps its best parameters, and stops when `patience` epochs
+            bring none better
+        seeds: one for each member, in place of `generator`
+        progress: wraps the loop over epochs, such as ``tqdm``
+
+    Returns:
+        an `Ensemble` whose report holds "loss", the mean over `data` in the end, and "failed", where it is not
+        finite; with `validation` also "validation" and "epochs"
+    """
+    _check(model, data, loss, n_models, init, order, resample, weights, epochs, batch_size, validation, patience)
+    seeds = member_seeds(n_models, generator) if seeds is None else list(seeds)
+    if len(seeds) != n_models:
+        raise ValueError(f"seeds must be {n_models}, one for each member, got {len(seeds)}")
+    template = _awake(model)
+    (x, y), names = data, dict(model.named_parameters())
+    starts = [_start(template, init, seed) for seed in seeds]
+    stack = stack_of(template, {k: torch.stack([s[k] for s in starts]) for k in names}, x, y, loss, seeds)
+    best = _train(stack, _batches(len(x), seeds, order, resample, weights, batch_size), epochs, optimizer,
+                  validation, patience, progress)
+    report = {"loss": stack.losses(x, y), **best}
+    report["failed"] = ~torch.isfinite(report["loss"])
+    buffers = {k: v.detach().expand(n_models, *v.shape).clone() for k, v in model.named_buffers()}
+    return Ensemble(copy.deepcopy(model), stack.parameters(), buffers, report)
+
+
+def fit(model: nn.Module, data: Data, loss: Loss, **options) -> nn.Module:
+    """Train one network, an ensemble of one: a new module, `model` stays as it was.
+
+    Options as in `train_ensemble`. Raises ValueError when the training diverged.
+    """
+    ensemble = train_ensemble(model, data, loss, 1, **options)
+    if ensemble.report["failed"][0]:
+        raise ValueError(f"training diverged to the loss {float(ensemble.report['loss'][0])}: lower the learning rate")
+    return ensemble[0].train(model.training)
+
+
+def failures(loss: Tensor) -> Tensor:
+    """Which members did not converge: a loss that is not finite, or above three times the median, (N,)."""
+    middle = loss[torch.isfinite(loss)].median() if torch.isfinite(loss).any() else loss.new_tensor(0.0)
+    return ~torch.isfinite(loss) | (loss > 3 * middle + torch.finfo(loss.dtype).tiny)
+
+
+def _awake(model: nn.Module) -> nn.Module:
+    """A copy in training mode, but for normalisations whose statistics were put to rest."""
+    template = copy.deepcopy(model).train()
+    for ours, theirs in zip(template.modules(), model.modules()):
+        if isinstance(theirs, nn.modules.batchnorm._BatchNorm):
+            ours.training = theirs.training
+    return template
+
+
+def _start(template: nn.Module, init: str, seed: int) -> dict[str, Tensor]:
+    if init == "shared":
+        return {k: v.detach().clone() for k, v in template.named_parameters()}
+    fresh = copy.deepcopy(template)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_spawn(seed, 1))
+        for module in fresh.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+    return {k: v.detach() for k, v in fresh.named_parameters()}
+
+
+def _batches(n: int, seeds, order: str, resample, weights, batch_size: int):
+    """A function that gives the minibatches of the next epoch: (index (N, B), weight (N, B) or None)."""
+    drawn = torch.arange(n).expand(len(seeds), n) if resample is None else resample
+    streams = [torch.Generator().manual_seed(_spawn(s, 2)) for s in (seeds if order == "own" else [0])]
+
+    def epoch():
+        shuffled = torch.stack([torch.randperm(drawn.shape[1], generator=g) for g in streams])
+        chosen = drawn.gather(1, shuffled.expand(len(seeds), -1))
+        for index in chosen.split(batch_size, dim=1):
+            yield index, None if weights is None else weights.gather(1, index)
+
+    return epoch
+
+
+def _train(stack, epoch, epochs, optimizer, validation, patience, progress) -> dict[str, Tensor]:
+    make = partial(torch.optim.Adam, lr=1e-3, fused=True) if optimizer is None else optimizer
+    move = make([stack.flat])
+    if type(move).__name__ in NOT_ELEMENTWISE:
+        raise ValueError(f"optimizer {type(move).__name__} mixes parameters, and so the members: take Adam or SGD")
+    watch = None if validation is None else _Best(stack, validation, patience)
+    for k in progress(range(epochs)):
+        for index, weight in epoch():
+            stack.gradient(index, weight)
+            move.step()
+        if watch is not None and watch.finished(k + 1):
+            break
+    return {} if watch is None else watch.restore()
+
+
+class _Best:
+    """The best parameters that each member has had on held-out data."""
+
+    def __init__(self, stack, validation: Data, patience: int | None):
+        self.stack, self.validation, self.patience = stack, validation, patience
+        self.loss = stack.losses(*validation)
+        self.flat, self.epoch = stack.flat.detach().clone(), torch.zeros(stack.size, dtype=torch.long)
+        self.running = torch.ones(stack.size, dtype=torch.bool)
+
+    def finished(self, epoch: int) -> bool:
+        loss = self.stack.losses(*self.validation)
+        better = self.running & (loss < self.loss)
+        current = self.stack.flat.detach().clone()
+        self.stack.copy_where(~better, self.flat)  # the stack now holds the best of each member
+        self.flat.copy_(self.stack.flat)
+        self.stack.flat.copy_(current)
+        self.loss, self.epoch = torch.where(better, loss, self.loss), torch.where(better, epoch, self.epoch)
+        if self.patience is not None:
+            self.running &= epoch - self.epoch < self.patience
+        return not self.running.any()
+
+    def restore(self) -> dict[str, Tensor]:
+        self.stack.flat.copy_(self.flat)
+        return {"validation": self.loss, "epochs": self.epoch}
+
+
+def _check(model, data, loss, n_models, init, order, resample, weights, epochs, batch_size, validation, patience) -> None:
+    """Everything that could stop a long training late, said before it begins."""
+    for what, pair in (("data", data), ("validation", validation)):
+        if pair is not None:
+            _check_data(what, pair)
+    n = len(data[0])
+    for name, value in (("n_models", n_models), ("epochs", epochs), ("batch_size", batch_size)):
+        if int(value) != value or value < (0 if name == "epochs" else 1):
+            raise ValueError(f"{name} must be a whole number of at least {int(name != 'epochs')}, got {value}")
+    for name, value, known in (("init", init, ("shared", "independent")), ("order", order, ("own", "shared"))):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+    if resample is not None and (resample.shape[0] != n_models or resample.min() < 0 or resample.max() >= n):
+        raise ValueError(f"resample must be ({n_models}, k) indices below {n}, got shape {tuple(resample.shape)}")
+    if weights is not None and (weights.shape != (n_models, n) or not (weights >= 0).all()):
+        raise ValueError(f"weights must be ({n_models}, {n}) and not negative, got shape {tuple(weights.shape)}")
+    if patience is not None and validation is None:
+        raise ValueError("patience needs validation=(inputs, targets), held-out data to be patient about")
+    _check_model(model, data, loss)
+
+
+def _check_data(what: str, pair) -> None:
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(isinstance(t, Tensor) for t in pair):
+        raise ValueError(f"{what} must be a pair of tensors (inputs, targets), got {type(pair).__name__}")
+    x, y = pair
+    if len(x) != len(y) or len(x) == 0:
+        raise ValueError(f"{what} must hold as many targets as inputs, and some, got {len(x)} inputs and {len(y)} targets")
+    for name, t in (("inputs", x), ("targets", y)):
+        bad = t.is_floating_point() and not torch.isfinite(t).all()
+        if bad:
+            raise ValueError(f"{what} must be finite, got NaN or infinity in the {name}: cut those examples out")
+
+
+def _check_model(model: nn.Module, data: Data, loss: Loss) -> None:
+    norms = [n for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    if norms:
+        raise ValueError(
+            f"model has batch normalisation ({norms[0]}), whose running statistics members cannot share: use "
+            "GroupNorm or LayerNorm, or model.eval() to keep the statistics it has"
+        )
+    if not any(True for _ in model.parameters()):
+        raise ValueError("model has no parameters to train")
+    x, y = data
+    try:
+        with torch.no_grad():
+            value = loss(copy.deepcopy(model).eval()(x[:2]), y[:2])
+    except (RuntimeError, IndexError, TypeError) as why:
+        raise ValueError(f"model and loss do not fit the data {tuple(x.shape)}, {tuple(y.shape)}: {why}") from why
+    if value.ndim:
+        raise ValueError(f"loss must be the mean over the batch, a scalar, got shape {tuple(value.shape)}")
+    if isinstance(y, Tensor) and value.isnan():
+        warnings.warn("the loss of the untrained model is not a number", RuntimeWarning, stacklevel=4)

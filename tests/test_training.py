@@ -1,0 +1,241 @@
+"""Training side by side is training one after another; every way of batching, and the door."""
+
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mspace.training import Ensemble, failures, fit, member_seeds, train_ensemble
+from mspace.training.stacks import BatchedStack, DenseStack, LoopedStack, stack_of
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=seeded(seed), dtype=torch.float64)
+
+
+def dense(*sizes, activation=nn.Tanh, seed=0):
+    torch.manual_seed(seed)
+    layers = []
+    for a, b in zip(sizes, sizes[1:]):
+        layers += [nn.Linear(a, b), activation()]
+    return nn.Sequential(*layers[:-1]).double()
+
+
+def regression(n=70, inputs=4, outputs=3):
+    return noise(n, inputs), noise(n, outputs, seed=1)
+
+
+class Branching(nn.Module):
+    """A module that vmap cannot batch: it looks at its own numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(4, 3).double()
+
+    def forward(self, x):
+        y = self.first(x)
+        return y if y.sum() > 0 else 2 * y
+
+
+def plainly(model, data, loss, seed, *, epochs, batch_size=16, lr=1e-3, index=None):
+    """The textbook loop that every ensemble must agree with, in the order that a member of that seed has."""
+    from mspace.training.loop import _batches
+
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    epoch = _batches(len(data[0]), [seed], "own", None if index is None else index[None], None, batch_size)
+    for _ in range(epochs):
+        for i, _ in epoch():
+            optimizer.zero_grad()
+            loss(model(data[0][i[0]]), data[1][i[0]]).backward()
+            optimizer.step()
+    return model
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.Sigmoid, nn.Identity, nn.GELU])
+def test_side_by_side_is_one_after_another(activation):
+    """O4.0d, by hand (the first four) and by vmap (GELU), with a last batch that is not full."""
+    import copy
+
+    net, data = dense(4, 5, 6, 3, activation=activation), regression()
+    ensemble = train_ensemble(net, data, F.mse_loss, 3, epochs=4, generator=seeded())
+    for i, seed in enumerate(member_seeds(3, seeded())):
+        alone = plainly(copy.deepcopy(net), data, F.mse_loss, seed, epochs=4)
+        for name, value in alone.named_parameters():
+            assert (ensemble.parameters[name][i] - value).abs().max() < 1e-10, name
+
+
+def test_cross_entropy_by_hand_is_one_after_another():
+    import copy
+
+    net, x = dense(4, 8, 3, activation=nn.ReLU), noise(50, 4)
+    y = torch.randint(3, (50,), generator=seeded())
+    ensemble = train_ensemble(net, (x, y), F.cross_entropy, 2, epochs=5, generator=seeded())
+    alone = plainly(copy.deepcopy(net), (x, y), F.cross_entropy, member_seeds(2, seeded())[1], epochs=5)
+    assert all((ensemble.parameters[k][1] - v).abs().max() < 1e-10 for k, v in alone.named_parameters())
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("case", ["mse", "cross entropy", "autoencoder"])
+def test_three_ways_give_one_gradient(case, weighted):
+    x = noise(40, 4)
+    y = {"mse": noise(40, 3, seed=1), "cross entropy": torch.arange(40) % 3, "autoencoder": x}[case]
+    loss = F.cross_entropy if case == "cross entropy" else F.mse_loss
+    net = dense(4, 6, 4 if case == "autoencoder" else 3)
+    stacked = {k: torch.stack([v, 2 * v, -v]).detach() for k, v in net.named_parameters()}
+    index = torch.randint(40, (3, 7), generator=seeded())
+    weight = torch.rand(3, 7, generator=seeded(), dtype=torch.float64) if weighted else None
+    found = []
+    for kind in (DenseStack, BatchedStack, LoopedStack):
+        stack = kind(net, stacked, x, y, loss, *([[1, 2, 3]] if kind is LoopedStack else []))
+        stack.gradient(index, weight)
+        found.append({k: stack._stored(k, v) for k, v in stack.grads.items()})
+        assert torch.allclose(stack.losses(x, y)[1], loss(Ensemble(net, stacked)[1](x), y))
+    for other in found[1:]:
+        assert all(torch.allclose(found[0][k], other[k], atol=1e-14) for k in other)
+
+
+def test_the_right_way_is_chosen():
+    data = regression()
+    stacked = lambda net: {k: v.detach()[None] for k, v in net.named_parameters()}  # noqa: E731
+
+    def chosen(net, y=data[1], loss=F.mse_loss):
+        return type(stack_of(net, stacked(net), data[0], y, loss, [0]))
+
+    net = dense(4, 5, 3)
+    assert chosen(net) is DenseStack
+    assert chosen(net, loss=nn.MSELoss()) is DenseStack
+    assert chosen(net, loss=F.l1_loss) is chosen(net, loss=nn.MSELoss(reduction="sum")) is BatchedStack
+    assert chosen(dense(4, 5, 3, activation=nn.GELU)) is BatchedStack
+    assert chosen(nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5)).double()) is LoopedStack
+    assert chosen(Branching()) is LoopedStack
+
+
+def test_what_cannot_be_batched_is_trained_in_a_loop():
+    import copy
+
+    torch.manual_seed(0)
+    net, data = Branching(), regression()
+    ensemble = train_ensemble(net, data, F.mse_loss, 2, epochs=2, generator=seeded())
+    alone = plainly(copy.deepcopy(net), data, F.mse_loss, member_seeds(2, seeded())[1], epochs=2)
+    assert all((ensemble.parameters[k][1] - v).abs().max() < 1e-10 for k, v in alone.named_parameters())
+
+
+@pytest.mark.parametrize("init", ["shared", "independent"])
+def test_a_member_does_not_depend_on_how_many_follow(init):
+    net, data = dense(4, 5, 3), regression()
+    few, many = (train_ensemble(net, data, F.mse_loss, n, init=init, epochs=2, generator=seeded(7)) for n in (3, 6))
+    for name in few.parameters:
+        assert (few.parameters[name] - many.parameters[name][:3]).abs().max() < 1e-12
+    assert (many.samples("0")[0] - many.samples("0")[1]).abs().max() > 1e-4, "members must differ"
+
+
+def test_dropout_too_and_the_global_stream_is_left_alone():
+    net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.3), nn.Linear(8, 3)).double()
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    few, many = (train_ensemble(net, regression(), F.mse_loss, n, epochs=2, generator=seeded()) for n in (1, 3))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert (few.parameters["0.weight"][0] - many.parameters["0.weight"][0]).abs().max() < 1e-12
+
+
+def test_resampled_members_see_their_own_data():
+    import copy
+
+    net, data = dense(4, 5, 3), regression()
+    drawn = torch.randint(70, (2, 70), generator=seeded())
+    ensemble = train_ensemble(net, data, F.mse_loss, 2, epochs=3, resample=drawn, generator=seeded())
+    alone = plainly(copy.deepcopy(net), data, F.mse_loss, member_seeds(2, seeded())[1], epochs=3, index=drawn[1])
+    assert (ensemble.parameters["0.weight"][1] - alone[0].weight).abs().max() < 1e-10
+
+
+def test_weights_count_examples():
+    """Integer weights do what repeating the examples does, on the full batch."""
+    net, (x, y) = dense(4, 5, 3), regression(30)
+    count = torch.randint(4, (1, 30), generator=seeded())
+    options = {"epochs": 20, "optimizer": partial(torch.optim.SGD, lr=0.1), "order": "shared"}
+    weights = count.double() / count.double().mean()
+    weighted = fit(net, (x, y), F.mse_loss, weights=weights, batch_size=30, **options)
+    repeated = torch.arange(30).repeat_interleave(count[0])[None]
+    copied = fit(net, (x, y), F.mse_loss, resample=repeated, batch_size=int(count.sum()), **options)
+    assert (weighted[0].weight - copied[0].weight).abs().max() < 1e-12
+
+
+def test_nothing_is_changed_in_place():
+    net, data = dense(4, 5, 3).eval(), regression()
+    before = {k: v.clone() for k, v in net.state_dict().items()}, [d.clone() for d in data]
+    trained = fit(net, data, F.mse_loss, epochs=2, generator=seeded())
+    assert all(torch.equal(v, before[0][k]) for k, v in net.state_dict().items()) and not net.training
+    assert all(torch.equal(a, b) for a, b in zip(data, before[1])) and not trained.training
+    assert (trained[0].weight - net[0].weight).abs().max() > 0
+
+
+def test_each_member_keeps_its_best_on_held_out_data():
+    net, data = dense(4, 30, 3), regression(20)
+    held = noise(40, 4, seed=5), noise(40, 3, seed=6)
+    options = {"epochs": 60, "validation": held, "optimizer": partial(torch.optim.Adam, lr=0.02)}
+    patient = train_ensemble(net, data, F.mse_loss, 3, patience=5, generator=seeded(), **options)
+    assert (patient.report["epochs"] < 50).all()
+    for i in range(3):
+        assert torch.isclose(F.mse_loss(patient[i](held[0]), held[1]), patient.report["validation"][i])
+        best = int(patient.report["epochs"][i])
+        short = train_ensemble(net, data, F.mse_loss, 3, generator=seeded(), **(options | {"epochs": best, "validation": None}))
+        assert (short.parameters["0.weight"][i] - patient.parameters["0.weight"][i]).abs().max() < 1e-12
+    alone = train_ensemble(net, data, F.mse_loss, 1, patience=5, generator=seeded(), **options)
+    assert (alone.parameters["0.weight"][0] - patient.parameters["0.weight"][0]).abs().max() < 1e-12
+
+
+def test_progress_wraps_the_epochs():
+    seen = []
+    fit(dense(4, 3), regression(), F.mse_loss, epochs=3, progress=lambda it: (seen.append(i) or i for i in it))
+    assert seen == [0, 1, 2]
+
+
+def test_failures_are_told():
+    assert failures(torch.tensor([1.0, 1.1, 0.9, 3.5, float("nan")])).tolist() == [False, False, False, True, True]
+    with pytest.raises(ValueError, match="diverged"):
+        fit(dense(4, 3), regression(), F.mse_loss, epochs=60, optimizer=partial(torch.optim.SGD, lr=1e6))
+
+
+def test_windows_are_trained_on_without_a_copy():
+    from mspace.series import windows
+
+    x = windows(noise(300), 10)
+    net = dense(10, 3, 10, activation=nn.ReLU)
+    stack = stack_of(net, {k: v.detach()[None] for k, v in net.named_parameters()}, x, x, F.mse_loss, [0])
+    assert stack.x.untyped_storage().nbytes() == 300 * 8
+    assert fit(net, (x, x), F.mse_loss, epochs=1)(x).shape == x.shape
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"data": (noise(5, 4), noise(4, 3))}, "5 inputs and 4 targets"),
+        ({"data": (noise(0, 4), noise(0, 3))}, "and some"),
+        ({"data": noise(5, 4)}, "pair of tensors"),
+        ({"data": (noise(5, 4) * torch.nan, noise(5, 3))}, "NaN or infinity in the inputs"),
+        ({"data": (noise(5, 3), noise(5, 3))}, "do not fit the data"),
+        ({"loss": lambda a, b: (a - b) ** 2}, "scalar"),
+        ({"n_models": 0}, "n_models"),
+        ({"epochs": -1}, "epochs"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"init": "random"}, "shared, independent"),
+        ({"order": "none"}, "own, shared"),
+        ({"patience": 3}, "needs validation"),
+        ({"resample": torch.full((2, 9), 70)}, "indices below 70"),
+        ({"weights": torch.ones(2, 9)}, r"weights must be \(2, 70\)"),
+        ({"optimizer": torch.optim.LBFGS}, "LBFGS mixes parameters"),
+        ({"seeds": [1]}, "one for each member"),
+        ({"model": nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)).double()}, "GroupNorm"),
+        ({"model": nn.Identity()}, "no parameters"),
+    ],
+)
+def test_bad_input_is_refused_before_training(change, said):
+    options = {"model": dense(4, 5, 3), "data": regression(), "loss": F.mse_loss, "n_models": 2, "epochs": 10**9} | change
+    with pytest.raises(ValueError, match=said):
+        train_ensemble(options.pop("model"), options.pop("data"), options.pop("loss"), options.pop("n_models"), **options)
