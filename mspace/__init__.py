@@ -1,6 +1,7 @@
 """Neurons as random vectors: the metric space of a network's parameters, from series to smaller networks."""
 
 from . import datasets
+from .neurons import NeuronDistribution, weight_of
 from .series import (
     Skill,
     autocorrelation,
@@ -16,11 +17,14 @@ from .series import (
     windows,
 )
 from .ssa import SSA
+from .training import Ensemble
 
 __version__ = "0.1.0"
 
 __all__ = [
     "SSA",
+    "Ensemble",
+    "NeuronDistribution",
     "Skill",
     "__version__",
     "autocorrelation",
@@ -34,5 +38,6 @@ __all__ = [
     "seasonal_naive",
     "skill_table",
     "split",
+    "weight_of",
     "windows",
 ]

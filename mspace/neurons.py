@@ -32,12 +32,12 @@ class NeuronDistribution:
         given = torch.as_tensor(self.cov)
         mean, cov = (torch.as_tensor(x).detach().to("cpu", torch.float64) for x in (self.mean, given))
         if mean.ndim != 2 or 0 in mean.shape or cov.shape != (*mean.shape, mean.shape[1]):
-            raise ValueError(
-                f"mean must be (m, n) and cov (m, n, n), got {tuple(mean.shape)} and {tuple(cov.shape)}"
-            )
+            raise ValueError(f"mean must be (m, n) and cov (m, n, n), got {tuple(mean.shape)} and {tuple(cov.shape)}")
         for name, value in (("mean", mean), ("cov", cov)):
             if not torch.isfinite(value).all():
-                raise ValueError(f"{name} must be finite, got {int((~torch.isfinite(value)).sum())} values that are not")
+                raise ValueError(
+                    f"{name} must be finite, got {int((~torch.isfinite(value)).sum())} values that are not"
+                )
         object.__setattr__(self, "mean", mean)
         coarse = given.dtype if given.dtype.is_floating_point else torch.float64
         object.__setattr__(self, "cov", _semidefinite(cov, torch.finfo(coarse).eps))
@@ -88,9 +88,7 @@ class NeuronDistribution:
             raise ValueError(f"coords must leave a coordinate over, got all {self.dim}: use `marginal` to reorder")
         value = torch.as_tensor(value, dtype=torch.float64)
         if value.shape not in {(len(c),), (len(self), len(c))} or not torch.isfinite(value).all():
-            raise ValueError(
-                f"value must be finite and ({len(c)},) or ({len(self)}, {len(c)}), got {value.tolist()}"
-            )
+            raise ValueError(f"value must be finite and ({len(c)},) or ({len(self)}, {len(c)}), got {value.tolist()}")
         known, across = self.cov[:, c][:, :, c], self.cov[:, rest][:, :, c]
         inverse = torch.linalg.pinv(known, hermitian=True)
         moved = value - self.mean[:, c]
@@ -146,21 +144,22 @@ class NeuronDistribution:
 
 
 def _semidefinite(cov: Tensor, eps: float) -> Tensor:
-    """Symmetrise, set eigenvalues within rounding (`eps`) of zero to zero, refuse the truly negative."""
+    """Symmetrise, set eigenvalues to zero that are rounding (of the precision `eps`), refuse the truly negative."""
     size = cov.abs().amax((1, 2))
     if ((cov - cov.mT).abs().amax((1, 2)) > 1e-6 * size).any():
         raise ValueError("cov must be symmetric: is it a factor of the covariance, or one transposed?")
     cov = (cov + cov.mT) / 2
     power, axes = torch.linalg.eigh(cov)
     largest = power[:, -1:].clamp(min=0)
-    noise = cov.shape[1] * eps
-    if (power < -max(NEGATIVE, noise) * largest - torch.finfo(power.dtype).tiny).any():
+    if (power < -max(NEGATIVE, cov.shape[1] * eps) * largest - torch.finfo(power.dtype).tiny).any():
         worst = int((power[:, 0] / largest[:, 0].clamp(min=1e-300)).argmin())
         raise ValueError(
             f"cov must be positive semidefinite, got the eigenvalue {power[worst, 0]:.3g} beside {power[worst, -1]:.3g} "
             f"for neuron {worst}: project it first, or estimate it with more draws"
         )
-    small = power < noise * largest
+    # A negative eigenvalue shows how large the rounding is: positive ones of that size are nothing else.
+    floor = torch.maximum(cov.shape[1] * torch.finfo(power.dtype).eps * largest, -2 * power[:, :1])
+    small = power < floor
     rebuilt = axes @ (torch.where(small, 0.0, power)[..., None] * axes.mT)
     return torch.where(small.any(1)[:, None, None], (rebuilt + rebuilt.mT) / 2, cov)  # others keep their bits
 

@@ -7,11 +7,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from itertools import cycle
 
 import numpy as np
 import torch
 
-__all__ = ["COLORS", "band", "book_style", "components", "correlation", "forecasts", "series", "skills", "spectrum"]
+__all__ = [
+    "COLORS",
+    "band",
+    "book_style",
+    "components",
+    "correlation",
+    "density",
+    "ellipsoid",
+    "forecasts",
+    "mixture",
+    "series",
+    "skills",
+    "spectrum",
+]
 
 # Okabe and Ito's colours in an order that also falls in lightness, so a grey print keeps the curves apart.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#333333")
@@ -85,15 +99,18 @@ def band(x, draws, *, color=COLORS[0], label=None, level=0.9, ax=None):
 
 
 def components(parts, *, rate=1.0, names: Sequence[str] | None = None, unit="", axes=None):
-    """Components (r, T) one above another on one scale of time and of value, so that small ones look small."""
-    parts = _array(parts)
+    """Components (r, T) one above another on one scale of time and of value, so that small ones look small.
+
+    A series (T,) is one row; axes that are given keep their own scales.
+    """
+    parts = np.atleast_2d(_array(parts))
     names = [f"component {i + 1}" for i in range(len(parts))] if names is None else names
     if axes is None:
         size = (WIDTH, 1.1 * len(parts) + 0.6)
         axes = _axes(nrows=len(parts), sharex=True, sharey=True, squeeze=False, figsize=size)[:, 0]
     for i, (ax, part, name) in enumerate(zip(axes, parts, names, strict=True)):
         ax.plot(np.arange(len(part)) / rate, part, color=COLORS[i % len(COLORS)], linewidth=1.1)
-        ax.set_title(name, fontsize=9.5, pad=2)
+        ax.set_title(name, pad=2)
         ax.set_ylabel(unit)
     axes[-1].set_xlabel("time, s" if rate != 1.0 else "sample")
     return axes
@@ -126,26 +143,105 @@ def spectrum(values, *, rate=1.0, ax=None, **line):
 def forecasts(history, actual, answers: dict, *, rate=1.0, past=None, ax=None):
     """The end of a history, what came after it, and what each of the named answers said would come."""
     ax = _axes(ax)
-    past = len(actual) if past is None else past
+    past = min(len(actual) if past is None else past, len(history))
     lead = np.arange(1, len(actual) + 1) / rate
-    ax.plot(np.arange(1 - past, 1) / rate, _array(history)[-past:], color="#9a9a9a", linewidth=1.1)
+    ax.plot(np.arange(1 - past, 1) / rate, _array(history)[len(history) - past :], color="#9a9a9a", linewidth=1.1)
     ax.plot(lead, _array(actual), color="#333333", linewidth=1.6, label="what came")
-    for (name, answer), color in zip(answers.items(), COLORS, strict=False):
+    for (name, answer), color in zip(answers.items(), cycle(COLORS), strict=False):
         ax.plot(lead, _array(answer), color=color, linewidth=1.4, label=name)
     ax.axvline(0, color="#333333", linewidth=0.8, linestyle=":")
     ax.set_xlabel("time from the origin, s" if rate != 1.0 else "samples from the origin")
-    ax.legend(ncols=len(answers) + 1, loc="upper center", bbox_to_anchor=(0.5, 1.16), fontsize=9)
-    return ax
+    return _legend_above(ax)
 
 
 def skills(answers: dict, metric="mase", *, rate=1.0, shade: dict | None = None, ax=None):
     """The error of several forecasters by lead time; `shade` holds intervals (2, steps) by their names."""
     ax = _axes(ax)
     lead = np.arange(1, len(next(iter(answers.values()))(metric)) + 1) / rate
-    for (name, skill), color in zip(answers.items(), COLORS, strict=False):
+    for (name, skill), color in zip(answers.items(), cycle(COLORS), strict=False):
         ax.plot(lead, _array(skill(metric)), color=color, label=name)
         if shade and name in shade:
             ax.fill_between(lead, *_array(shade[name]), color=color, alpha=0.15, linewidth=0)
-    ax.set(xlabel="lead time, s" if rate != 1.0 else "lead time, samples", ylabel=metric.upper(), ylim=(0, None))
-    ax.legend(ncols=len(answers), loc="lower center", fontsize=9)
+    ax.set(xlabel="lead time, s" if rate != 1.0 else "lead time, samples", ylabel=metric.upper())
+    if metric != "r2":  # an error is read against zero, a gain may lie below it
+        ax.set_ylim(0, None)
+    return _legend_above(ax)
+
+
+def _legend_above(ax):
+    """A legend over the axes, in rows of three, so that it covers no curve and fits the canvas."""
+    ax.legend(
+        ncols=min(3, len(ax.get_legend_handles_labels()[1])),
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        columnspacing=1.2,
+        handlelength=1.4,
+        handletextpad=0.5,
+    )
     return ax
+
+
+def mixture(neurons, points) -> torch.Tensor:
+    """The density at points (..., n) of a mixture in which every neuron has the same share, (...)."""
+    factor, failed = torch.linalg.cholesky_ex(neurons.cov)
+    if failed.any():
+        raise ValueError(
+            f"neurons must have covariances of full rank, that of neuron {int(failed.argmax())} is flat and has no "
+            "density: draw `ellipsoid`, or a `marginal` that spreads"
+        )
+    points = torch.as_tensor(points, dtype=torch.float64)
+    gaussians = torch.distributions.MultivariateNormal(neurons.mean, scale_tril=factor)
+    return gaussians.log_prob(points[..., None, :]).exp().mean(-1)
+
+
+def density(neurons, *, size=121, ax=None):
+    """The `mixture` of neurons in the plane: levels of equal density, or a surface on axes in space."""
+    if neurons.dim != 2:
+        raise ValueError(f"neurons must lie in the plane, got dimension {neurons.dim}: take a `marginal` of two coordinates")
+    ax = _axes(ax)
+    reach = 3.5 * neurons.cov.diagonal(dim1=1, dim2=2).sqrt()
+    low, high = (neurons.mean - reach).amin(0), (neurons.mean + reach).amax(0)
+    x, y = (torch.linspace(float(a), float(b), size, dtype=torch.float64) for a, b in zip(low, high, strict=True))
+    grid = torch.cartesian_prod(x, y).unflatten(0, (size, size))
+    values = mixture(neurons, grid)
+    if hasattr(ax, "plot_surface"):
+        count = (size - 1) // 2  # facets that a figure of this size can show
+        ax.plot_surface(*_array(grid).transpose(2, 0, 1), _array(values), cmap="cividis", rcount=count, ccount=count)
+    else:
+        ax.contourf(*_array(grid).transpose(2, 0, 1), _array(values), levels=10)
+        ax.set_aspect("equal")
+    return ax
+
+
+def ellipsoid(neurons, level=0.95, *, semi_axes=None, colors: Sequence[str] = COLORS, ax=None):
+    """The regions that hold `level` of each neuron, curves in the plane or surfaces on axes in space.
+
+    Args:
+        semi_axes: (m, n), longest first; drawn in place of those that hold `level`
+    """
+    centres, half, directions = neurons.ellipsoid(level)
+    half = half if semi_axes is None else torch.as_tensor(semi_axes, dtype=torch.float64)
+    # A symmetric map of the sphere: the picture does not depend on the signs of eigenvectors.
+    maps = _array(directions @ (half[..., None] * directions.mT))
+    sphere = _sphere(neurons.dim)
+    ax = _axes(ax, **({"subplot_kw": {"projection": "3d"}} if neurons.dim == 3 else {}))
+    for i, (centre, shape) in enumerate(zip(_array(centres), maps, strict=True)):
+        color = colors[i % len(colors)]
+        shell = np.tensordot(shape, sphere, 1) + centre.reshape(-1, *[1] * (sphere.ndim - 1))
+        if neurons.dim == 3:
+            ax.plot_surface(*shell, color=color, alpha=0.3, linewidth=0, rcount=60, ccount=60)
+        else:
+            ax.plot(*shell, color=color)
+    ax.set_aspect("equal")
+    return ax
+
+
+def _sphere(dim: int) -> np.ndarray:
+    """Points of the unit circle (2, 181) or the unit sphere (3, 31, 61)."""
+    turn = np.linspace(0, 2 * np.pi, 181 if dim == 2 else 61)
+    if dim == 2:
+        return np.stack([np.cos(turn), np.sin(turn)])
+    if dim != 3:
+        raise ValueError(f"neurons must lie in the plane or in space, got dimension {dim}: take a `marginal`")
+    height = np.linspace(0, np.pi, 31)[:, None]
+    return np.stack([np.sin(height) * np.cos(turn), np.sin(height) * np.sin(turn), np.cos(height) + 0 * turn])

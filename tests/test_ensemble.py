@@ -40,6 +40,9 @@ class Last(nn.Module):
         return self.out(self.cell(x)[0][:, -1])
 
 
+LIMIT = 16.0  # between the answers of the members below
+
+
 class Branching(nn.Module):
     """Looks at its own numbers, which vmap cannot follow."""
 
@@ -105,11 +108,18 @@ def test_the_ensemble_answers_as_its_members_do(case, training):
     assert torch.equal(answers, ensemble(x)), "in evaluation mode nothing is drawn"
 
 
+def test_answers_carry_no_gradient():
+    learning = Ensemble(NETS["dense"][0], {k: v.requires_grad_() for k, v in dense().parameters.items()})
+    assert not learning(noise(5, 4)).requires_grad and not learning.samples("0").requires_grad
+
+
 def test_the_fallback_is_needed_and_right():
     members = [filled(Branching(), seed) for seed in range(4)]
     x = noise(5, 4, seed=3)
     with pytest.raises(RuntimeError):
-        torch.func.vmap(lambda p: torch.func.functional_call(members[0], p, (x,)))(dict(Ensemble.of(members).parameters))
+        torch.func.vmap(lambda p: torch.func.functional_call(members[0], p, (x,)))(
+            dict(Ensemble.of(members).parameters)
+        )
     signs = {bool(m.layer(x).sum() > LIMIT) for m in members}
     assert signs == {True, False}, "members take both branches"
     assert torch.allclose(Ensemble.of(members)(x), torch.stack([m(x) for m in members]))
@@ -128,7 +138,7 @@ def test_the_template_and_the_members_are_never_changed(case, tmp_path):
     layer = next(n for n, m in ensemble.template.named_modules() if isinstance(m, (nn.Linear, nn.Conv1d)))
     ensemble(x), ensemble.samples(layer), ensemble.neurons(layer), ensemble.keep([0])
     ensemble.save(tmp_path / "e")
-    Ensemble.load(tmp_path / "e", members[1])
+    assert Ensemble.load(tmp_path / "e", members[1]).template is not members[1]
     one = ensemble[2]
     with torch.no_grad():
         next(one.parameters()).add_(1.0)
@@ -240,7 +250,12 @@ def test_what_is_saved_is_loaded_bit_for_bit(case, tmp_path):
     again = Ensemble.load(tmp_path / "members.safetensors", members[3])
     for kind in ("parameters", "buffers"):
         assert same(dict(getattr(again, kind)), dict(getattr(ensemble, kind)))
-    assert torch.equal(again.report["failed"], report["failed"]) and again.report["loss"].isnan().tolist() == [0, 1, 0, 0]
+    assert torch.equal(again.report["failed"], report["failed"]) and again.report["loss"].isnan().tolist() == [
+        0,
+        1,
+        0,
+        0,
+    ]
     assert [p.name for p in tmp_path.iterdir()] == ["members.safetensors"], "nothing is left beside it"
 
 
@@ -304,7 +319,9 @@ def test_a_killed_save_leaves_no_half_file(when, tmp_path, monkeypatch):
     def never(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(*((safetensors.torch, "save_file", half) if when == "while writing" else (os, "replace", never)))
+    monkeypatch.setattr(
+        *((safetensors.torch, "save_file", half) if when == "while writing" else (os, "replace", never))
+    )
     for target in (path, tmp_path / "new"):
         with pytest.raises(KeyboardInterrupt):
             dense(4).save(target)

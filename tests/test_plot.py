@@ -51,6 +51,15 @@ def test_components_share_one_scale():
     assert np.isclose(axes[0].get_lines()[0].get_xdata()[-1], 9 / 50)
 
 
+def test_one_component_is_one_row_and_given_axes_keep_their_scales():
+    import matplotlib.pyplot as plt
+
+    assert len(plot.components(torch.ones(10))) == 1
+    axes = plt.subplots(2)[1]
+    plot.components(torch.stack([torch.arange(10.0), torch.ones(10)]), axes=axes)
+    assert axes[0].get_ylim() != axes[1].get_ylim()
+
+
 def test_correlation_is_numbered_from_one_and_absolute():
     ax = plot.correlation(torch.tensor([[1.0, -0.5], [-0.5, 1.0]]))
     assert ax.images[0].get_array()[0, 1] == 0.5 and ax.get_xlim() == (0.5, 2.5)
@@ -68,6 +77,13 @@ def test_forecasts_start_after_the_history():
     assert past.get_xdata()[-1] == 0 and actual.get_xdata()[0] == 1 and len(answers) == 2
 
 
+def test_a_history_may_be_shorter_than_what_is_asked_for():
+    for past in (None, 20):
+        ax = plot.forecasts(torch.arange(3.0), torch.ones(5), {"a": torch.ones(5)}, past=past)
+        assert list(ax.get_lines()[0].get_xdata()) == [-2, -1, 0]
+    assert not len(plot.forecasts(torch.arange(3.0), torch.ones(5), {}, past=0).get_lines()[0].get_xdata())
+
+
 def test_skills_are_drawn_by_lead_time():
     x = torch.randn(200, generator=torch.Generator().manual_seed(0))
     skill = ms.rolling_origin(ms.persistence, x, 5, start=20)
@@ -75,6 +91,93 @@ def test_skills_are_drawn_by_lead_time():
     line = ax.get_lines()[0]
     assert np.allclose(line.get_ydata(), skill("mse")) and np.isclose(line.get_xdata()[-1], 0.5)
     assert len(ax.collections) == 1 and ax.get_ylabel() == "MSE"
+
+
+def test_every_forecaster_is_drawn_however_many_they_are():
+    x = torch.randn(60, generator=torch.Generator().manual_seed(0)).cumsum(0)
+    skill = ms.rolling_origin(ms.persistence, x, 5, start=20)
+    many = {f"rival {i}": skill for i in range(9)}
+    assert len(plot.skills(many).get_legend().get_texts()) == 9
+    answers = dict.fromkeys(many, x[-5:])
+    assert len(plot.forecasts(x, x[-5:], answers).get_legend().get_texts()) == 10
+
+
+def test_a_legend_stays_on_the_canvas_and_off_the_curves():
+    x = torch.randn(60, generator=torch.Generator().manual_seed(0)).cumsum(0)
+    skill = ms.rolling_origin(ms.persistence, x, 5, start=20)
+    ax = plot.skills({f"stride of trial {i}": skill for i in range(5)})
+    ax.figure.canvas.draw()
+    legend, canvas = ax.get_legend().get_window_extent(), ax.figure.bbox
+    assert canvas.x0 <= legend.x0 and legend.x1 <= canvas.x1 and legend.y1 <= canvas.y1
+    assert legend.y0 >= ax.get_window_extent().y1
+
+
+def test_errors_are_read_against_zero_and_gains_may_lie_below():
+    x = torch.randn(200, generator=torch.Generator().manual_seed(0))
+    skill = ms.rolling_origin(ms.persistence, x, 5, start=20)
+    assert plot.skills({"last": skill}, "mae").get_ylim()[0] == 0
+    assert skill("r2").max() < 0 and plot.skills({"last": skill}, "r2").get_ylim()[0] < float(skill("r2").min())
+
+
+def gaussians(n, m=2):
+    g = torch.Generator().manual_seed(n)
+    factor = torch.randn(m, n, n, generator=g, dtype=torch.float64)
+    return ms.NeuronDistribution(torch.randn(m, n, generator=g, dtype=torch.float64), factor @ factor.mT)
+
+
+def mahalanobis(neurons, i, shell):
+    off = torch.as_tensor(np.stack(shell).reshape(neurons.dim, -1)) - neurons.mean[i][:, None]
+    return (off * torch.linalg.solve(neurons.cov[i], off)).sum(0).sqrt()
+
+
+def test_mixture_is_the_mean_of_the_densities():
+    from scipy.stats import multivariate_normal
+
+    p, points = gaussians(3), torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(1))
+    by_hand = sum(multivariate_normal(m, c).pdf(points) for m, c in zip(p.mean, p.cov, strict=True)) / 2
+    assert np.allclose(plot.mixture(p, points), by_hand, rtol=1e-10)
+    flat = ms.NeuronDistribution(torch.zeros(2, 2), torch.stack([torch.eye(2), torch.ones(2, 2)]))
+    with pytest.raises(ValueError, match="full rank, that of neuron 1 is flat"):
+        plot.mixture(flat, torch.zeros(2))
+
+
+def test_density_draws_the_volume_of_one():
+    import matplotlib.pyplot as plt
+
+    p = gaussians(2, m=3)
+    drawn = plot.density(p).collections[0].get_array()
+    assert drawn.min() >= 0 and drawn.max() < 1.2 * plot.mixture(p, p.mean).max()
+    seen = {}
+    ax = plt.figure().add_subplot(projection="3d")
+    ax.plot_surface = lambda x, y, z, **_: seen.update(x=x, y=y, z=z)
+    assert plot.density(p, ax=ax) is ax
+    cell = (seen["x"][1, 0] - seen["x"][0, 0]) * (seen["y"][0, 1] - seen["y"][0, 0])
+    assert abs(seen["z"].sum() * cell - 1) < 2e-3
+    with pytest.raises(ValueError, match="plane, got dimension 3"):
+        plot.density(gaussians(3))
+
+
+@pytest.mark.parametrize(("level", "radius"), [(0.95, 2.4477), (0.5, 1.1774)])
+def test_ellipses_have_the_radius_of_the_level(level, radius):
+    p = gaussians(2)
+    lines = plot.ellipsoid(p, level).get_lines()
+    assert len(lines) == 2
+    for i, line in enumerate(lines):
+        assert np.allclose(mahalanobis(p, i, line.get_data()), radius, atol=1e-4)
+
+
+def test_ellipsoids_in_space():
+    p, seen = gaussians(3), []
+    ax = plot.ellipsoid(p)
+    assert hasattr(ax, "plot_surface") and len(ax.collections) == 2
+    ax.plot_surface = lambda *shell, **_: seen.append(shell)
+    assert plot.ellipsoid(p, ax=ax) is ax
+    assert all(np.allclose(mahalanobis(p, i, shell), 2.7955, atol=1e-4) for i, shell in enumerate(seen))
+    plot.ellipsoid(p, semi_axes=torch.ones(2, 3), ax=ax)
+    radius = (torch.as_tensor(np.stack(seen[2])) - p.mean[0][:, None, None]).norm(dim=0)
+    assert np.allclose(radius, 1), "other axes are drawn where they are given"
+    with pytest.raises(ValueError, match="plane or in space, got dimension 4"):
+        plot.ellipsoid(gaussians(4))
 
 
 def test_flipbook_shows_one_frame_and_describes_all():

@@ -247,6 +247,8 @@ def test_bad_models_are_refused(model, steps, width, said):
 
 def test_seasonal_naive_repeats_the_last_period():
     assert ms.seasonal_naive(3)(torch.arange(10.0), 7).tolist() == [7, 8, 9, 7, 8, 9, 7]
+    wave = sine(300, 2 * math.pi / 25) + 0.1 * noise(300)
+    assert torch.equal(ms.seasonal_naive()(wave, 30), ms.seasonal_naive(ms.dominant_period(wave))(wave, 30))
     with pytest.raises(ValueError, match="fewer than the period 4"):
         ms.seasonal_naive(4)(torch.arange(3.0), 2)
 
@@ -349,11 +351,12 @@ def test_bad_evaluations_are_refused(change, said):
 
 def test_the_table_shows_what_was_measured():
     skill = ms.rolling_origin(ms.persistence, noise(300), 4, start=50)
-    text = ms.skill_table({"last": skill, "again": skill}, [1, 3], metric="mae", generator=seeded())
-    head, first, _ = text.splitlines()
+    table = ms.skill_table({"last": skill, "again": skill}, [1, 3], metric="mae", generator=seeded())
     low, high = skill.interval("mae", generator=seeded())
-    assert f"{skill('mae')[2]:.2f} [{low[2]:.2f}, {high[2]:.2f}]" in first and "MAE at lead" in head
-    with pytest.raises(ValueError, match=r"leads must lie between 1 and 4, got \[5\]"):
+    assert table.header == ["MAE", "lead 1", "lead 3"]
+    assert table.rows[0] == ["last", *(f"{skill('mae')[k]:.2f} [{low[k]:.2f}, {high[k]:.2f}]" for k in (0, 2))]
+    assert str(table).splitlines()[0].split("  ")[0] == "MAE" and table._repr_markdown_().count("\n| ") == 3
+    with pytest.raises(ValueError, match=r"leads must be a whole number from 1 to 4, got 5"):
         ms.skill_table({"last": skill}, [5])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -32,7 +33,7 @@ def mlp(
     if len(sizes) < 2:
         raise ValueError(f"sizes must be at least those of the inputs and of the outputs, got {sizes}")
     layers: list[nn.Module] = []
-    for n_in, n_out in zip(sizes[:-1], sizes[1:]):
+    for n_in, n_out in pairwise(sizes):
         layers += [linear(n_in, n_out, bias=bias, generator=generator), _module(activation)]
     return nn.Sequential(*layers[:-1])
 

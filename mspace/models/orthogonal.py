@@ -54,6 +54,7 @@ class OrthogonalAutoencoder(nn.Module):
         if constrain not in CONSTRAINTS:
             raise ValueError(f"constrain must be one of {', '.join(CONSTRAINTS)}, got {constrain!r}")
         self.constrain = constrain
+        self._options = (n_inputs, n_hidden, n_outputs, activation, output, constrain, gain, bias)
         self.encoder = linear(n_inputs, n_hidden, bias=bias, generator=generator)
         self.decoder = linear(n_hidden, n_inputs if n_outputs is None else n_outputs, bias=bias, generator=generator)
         self.activation, self.output = _function("activation", activation), _function("output", output)
@@ -70,8 +71,30 @@ class OrthogonalAutoencoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.output(self.decoder(self.hidden(x)))
 
+    def __deepcopy__(self, memo):
+        memo[id(self)] = twin = self.__class__.__new__(self.__class__)
+        twin.__dict__ = copy.deepcopy(self.__dict__, memo)
+        return twin
+
+    def __reduce_ex__(self, protocol):
+        # torch does not pickle parametrized modules, which have a class of their own; worker processes need it
+        if not any(parametrize.is_parametrized(m) for m in (self.encoder, self.decoder)):
+            return super().__reduce_ex__(protocol)
+        return _rebuild, (self._options, self.state_dict(), self.training)
+
     def extra_repr(self) -> str:
         return f"constrain={self.constrain!r}, gain={self.gain is not None}"
+
+
+def _rebuild(options, state, training) -> OrthogonalAutoencoder:
+    n_inputs, n_hidden, n_outputs, activation, output, constrain, gain, bias = options
+    model = OrthogonalAutoencoder(
+        n_inputs, n_hidden, n_outputs, activation=activation, output=output, constrain=constrain, gain=gain, bias=bias,
+        generator=torch.Generator(),
+    )  # fmt: skip
+    model.to(next(iter(state.values())))
+    model.load_state_dict(state)
+    return model.train(training)
 
 
 class Cayley(nn.Module):
@@ -133,10 +156,9 @@ def _constrain(name: str, layer: nn.Linear, n_hidden: int, generator) -> None:
         raise ValueError(
             f"n_hidden must be at most {min(shape)} for an orthonormal {name}, got {n_hidden}: leave it out of `constrain`"
         )
-    base = haar(*shape, generator)
-    nn.init.zeros_(layer.weight)
-    # unsafe skips a trial of right_inverse, which would take the zeros for the base
-    parametrize.register_parametrization(layer, "weight", Cayley(base), unsafe=True)
+    with torch.no_grad():
+        layer.weight.copy_(haar(*shape, generator))
+    parametrize.register_parametrization(layer, "weight", Cayley(layer.weight))
 
 
 def _function(name: str, given):

@@ -3,11 +3,10 @@
 from .baselines import persistence, ridge_ar, seasonal_naive
 from .evaluation import Skill, rolling_origin, skill_table
 from .forecasting import forecast
-from .trajectories import as_series, autocorrelation, average, dominant_period, split, windows
+from .trajectories import autocorrelation, average, dominant_period, split, windows
 
 __all__ = [
     "Skill",
-    "as_series",
     "autocorrelation",
     "average",
     "dominant_period",

@@ -4,53 +4,65 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from .trajectories import _whole, as_recordings
+from ..checks import as_recordings, between, whole
+from ..tables import TextTable
 
-__all__ = ["Skill", "origins", "rolling_origin", "skill_table"]
+__all__ = ["Skill", "deal_blocks", "origins", "percentiles", "rolling_origin", "skill_table"]
 
 METRICS = ("mse", "mae", "mase", "r2")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Skill:
     """Forecasts from o origins beside what came: predicted and actual (o, steps[, m]).
 
     Attributes:
-        recording, origin: (o,): which recording, and how many of its samples were known
-        scale, level: the in-sample error of the seasonal naive forecast (MASE) and the in-sample mean (R2)
+        recording: (o,), which recording an origin lies in
+        origin: (o,), how many of its samples were known
+        scale: (o, 1[, m]), the error of the seasonal naive forecast on what was known first, for MASE
+        centre: (o, 1[, m]), the mean of what was known first, for R2
     """
 
-    predicted: Tensor
-    actual: Tensor
-    recording: Tensor
+    predicted: Tensor = field(repr=False)
+    actual: Tensor = field(repr=False)
+    recording: Tensor = field(repr=False)
     origin: Tensor
-    scale: float
-    level: float
+    scale: Tensor = field(repr=False)
+    centre: Tensor = field(repr=False)
 
-    def _parts(self, metric: str) -> tuple[Tensor, Tensor | float]:
-        """A metric is a ratio of means over origins: its numerator (o, steps), its denominator."""
+    def _parts(self, metric: str) -> tuple[Tensor, Tensor | None]:
+        """What a metric averages over origins: a numerator and, for r2, a denominator, (o, steps, m) each."""
         if metric not in METRICS:
             raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
-        error, spread = self.predicted - self.actual, self.actual - self.level
+        error, spread = self.predicted - self.actual, None
+        if metric == "mase":
+            if not (self.scale > 0).all():
+                raise ValueError("mase has no scale, the seasonal naive forecast was exact before `start`: use mae")
+            error = error / self.scale
+        if metric == "r2":
+            spread = (self.actual - self.centre) ** 2
+            if not (spread.sum(0) > 0).all():
+                raise ValueError("r2 has no scale, what came never left the mean: use mse")
         loss = error.abs() if metric in ("mae", "mase") else error**2
-        loss, spread = (v.reshape(*v.shape[:2], -1).mean(2) for v in (loss, spread**2))
-        return loss, {"mse": 1.0, "mae": 1.0, "mase": self.scale, "r2": spread}[metric]
+        return tuple(None if v is None else v.reshape(*v.shape[:2], -1) for v in (loss, spread))
 
     def _value(self, metric: str, chosen: Tensor) -> Tensor:
+        """The metric over chosen origins (..., o) at every lead, (..., steps): the mean over channels."""
         top, bottom = self._parts(metric)
-        top = top[chosen].mean(-2)
-        bottom = bottom[chosen].mean(-2) if isinstance(bottom, Tensor) else bottom
-        return 1 - top / bottom if metric == "r2" else top / bottom
+        top = top[chosen].mean(-3)
+        return (top if bottom is None else 1 - top / bottom[chosen].mean(-3)).mean(-1)
 
     def __call__(self, metric: str) -> Tensor:
-        """The metric at every lead time, (steps,): mse, mae, mase or r2.
+        """The metric at every lead time, (steps,): mse, mae, mase or r2, averaged over channels.
 
-        mase is the error over the in-sample one-period naive error, r2 the gain over the in-sample mean.
+        mase is the absolute error over that of the seasonal naive forecast, r2 the share of the squared
+        distance to the mean that is explained; scale and mean are those of each channel and recording before
+        the first origin.
         """
         return self._value(metric, torch.arange(len(self.actual)))
 
@@ -69,8 +81,8 @@ class Skill:
             block: origins a block; default the cube root of their number, rounded up (Hall, Horowitz and Jing
                 1995); where horizons overlap, take at least as many origins as one horizon spans
         """
-        values = self._value(metric, self._blocks(block, n_resamples, generator))
-        return values.quantile(_tails(level).to(values), dim=0)
+        chosen = deal_blocks(len(self.actual), len(self.actual), n_resamples, block, generator)
+        return percentiles(self._value(metric, chosen), level)
 
     def difference(
         self,
@@ -83,63 +95,48 @@ class Skill:
         n_resamples: int = 1000,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """This error less another forecaster's, averaged over the first `steps` leads: (mean, low, high).
+        """This metric less another forecaster's, averaged over the first `steps` leads: (mean, low, high).
 
         Both saw the same origins, so what made an origin hard cancels, and the interval is narrower than
-        those of the two errors. Blocks as in `interval`.
+        those of the two. Negative is better, but for r2. Blocks as in `interval`.
         """
-        if not torch.equal(self.actual, other.actual):
+        if self.actual.shape != other.actual.shape or not torch.equal(self.actual, other.actual):
             raise ValueError("other must come from the same series, origins and steps")
-        chosen = self._blocks(block, n_resamples, generator)
-        all_once = torch.arange(len(self.actual))
+        longest = self.actual.shape[1]
+        steps = longest if steps is None else whole(steps, "steps", 1, longest)
+        chosen = deal_blocks(len(self.actual), len(self.actual), n_resamples, block, generator)
         gap, draws = (
-            (self._value(metric, c) - other._value(metric, c))[..., :steps].mean(-1) for c in (all_once, chosen)
+            (self._value(metric, c) - other._value(metric, c))[..., :steps].mean(-1)
+            for c in (torch.arange(len(self.actual)), chosen)
         )
-        return torch.cat([gap[None], draws.quantile(_tails(level).to(draws))])
-
-    def _blocks(self, block: int | None, n_resamples: int, generator) -> Tensor:
-        n = len(self.actual)
-        block = max(1, math.ceil(n ** (1 / 3))) if block is None else _whole(block, "block", 1)
-        starts = torch.randint(n, (n_resamples, -(-n // block)), generator=generator)
-        return ((starts[..., None] + torch.arange(block)) % n).flatten(1)[:, :n]
+        return torch.cat([gap[None], percentiles(draws, level)])
 
     @property
     def runaway(self) -> Tensor:
         """(o,), True where a forecast left the middle of what came by more than ten times its range."""
-        low, high = self.actual.min(), self.actual.max()
-        far = (self.predicted - (low + high) / 2).abs() > 10 * (high - low)
-        return far.flatten(1).any(1)
+        low, high = self.actual.amin((0, 1)), self.actual.amax((0, 1))
+        near = (self.predicted - (low + high) / 2).abs() <= 10 * (high - low)
+        return ~near.flatten(1).all(1)
 
 
-def skill_table(skills: dict[str, Skill], leads: Sequence[int], metric: str = "mase", **interval) -> str:
-    """Errors of several forecasters at some lead times, with intervals, as text for a reader.
+def deal_blocks(n: int, length: int, n_resamples: int, block: int | None, generator: torch.Generator | None) -> Tensor:
+    """Indices below n in circular blocks of neighbours, dealt out anew: (n_resamples, length).
 
-    Args:
-        leads: lead times in steps, from 1
-        interval: options of `Skill.interval`, which also gives the level; randomness is drawn afresh for each
+    A block is by default as long as the cube root of n, rounded up.
     """
-    first = next(iter(skills.values()))
-    wrong = [k for k in leads if not 1 <= k <= first.actual.shape[1]]
-    if wrong:
-        raise ValueError(f"leads must lie between 1 and {first.actual.shape[1]}, got {wrong}")
-    width = max(map(len, skills))
-    rows = [f"{metric.upper() + ' at lead':{width}}" + "".join(f"  {k:^17}" for k in leads)]
-    for name, skill in skills.items():
-        value, (low, high) = skill(metric), skill.interval(metric, **interval)
-        cells = (f"{value[k - 1]:.2f} [{low[k - 1]:.2f}, {high[k - 1]:.2f}]" for k in leads)
-        rows.append(f"{name:{width}}" + "".join(f"  {c:^17}" for c in cells))
-    return "\n".join(rows)
+    block = math.ceil(round(n ** (1 / 3), 6)) if block is None else whole(block, "block", 1)
+    starts = torch.randint(n, (whole(n_resamples, "n_resamples", 2), -(-length // block)), generator=generator)
+    return ((starts[..., None] + torch.arange(block)) % n).flatten(1)[:, :length]
 
 
-def _tails(level: float) -> Tensor:
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level}")
-    return torch.tensor([(1 - level) / 2, (1 + level) / 2])
+def percentiles(draws: Tensor, level: float) -> Tensor:
+    """The middle `level` of draws along the first axis: (2, ...)."""
+    level = between(level, "level")
+    return draws.quantile(draws.new_tensor([(1 - level) / 2, (1 + level) / 2]), dim=0)
 
 
 def origins(parts: list[Tensor], steps: int, start: int, every: int) -> list[tuple[int, int]]:
     """Every (recording, samples known) from which `steps` samples can be forecast and compared."""
-    every = _whole(every, "every", 1)
     spots = [(i, t) for i, p in enumerate(parts) for t in range(start, len(p) - steps + 1, every)]
     if not spots:
         longest = max(map(len, parts))
@@ -159,33 +156,59 @@ def rolling_origin(
 ) -> Skill:
     """Ask `forecaster(history, steps)` at many origins of a series, and compare with what came.
 
+    A trained network enters as ``partial(forecast, model, width=h)``, SSA as a function that decomposes the
+    history anew. Forecasters get a copy of the history.
+
     Args:
         series: (T,) or (T, m), or a list of recordings: an origin sees only its own recording's past
-        start: samples known at the first origin; every: samples between origins, default `steps`
-        period: of the seasonal naive forecast behind MASE; its error is measured before the first origins only
-
-    A trained network enters as ``partial(forecast, model, width=h)``, SSA as a function that decomposes the
-    history anew.
+        start: samples known at the first origin of each recording
+        every: samples between origins; default `steps`, so that horizons do not overlap
+        period: of the seasonal naive forecast behind MASE, whose error is measured before the first origins
     """
-    parts = as_recordings(series)
-    steps, start, period = _whole(steps, "steps", 1), _whole(start, "start", 1), _whole(period, "period", 1)
-    spots = origins(parts, steps, start, steps if every is None else every)
+    parts, _ = as_recordings(series)
+    parts = [p.detach() for p in parts]
+    steps, start, period = whole(steps, "steps", 1), whole(start, "start", 1), whole(period, "period", 1)
     if start <= period:
         raise ValueError(f"start must exceed the period {period}, got {start}")
-    known = [p[:start] for p in parts]
-    naive = torch.cat([(p[period:] - p[:-period]).abs().flatten() for p in known]).mean()
-    answers = []
-    for i, t in progress(spots):
-        y = torch.as_tensor(forecaster(parts[i][:t], steps))
-        want = (steps, *parts[i].shape[1:])
-        if tuple(y.shape) != want:
-            raise ValueError(f"forecaster must return {want} for {steps} steps, got shape {tuple(y.shape)}")
-        answers.append(y)
+    spots = origins(parts, steps, start, steps if every is None else whole(every, "every", 1))
+    actual = torch.stack([parts[i][t : t + steps] for i, t in spots])
+    answers = [_asked(forecaster, parts[i][:t], steps, i) for i, t in progress(spots)]
+    known = [parts[i][:start] for i, _ in spots]
     return Skill(
-        predicted=torch.stack(answers).to(parts[0].dtype),
-        actual=torch.stack([parts[i][t : t + steps] for i, t in spots]),
+        predicted=torch.stack(answers).to(actual.dtype),
+        actual=actual,
         recording=torch.tensor([i for i, _ in spots]),
         origin=torch.tensor([t for _, t in spots]),
-        scale=float(naive),
-        level=float(torch.cat(known).mean()),
+        scale=torch.stack([(k[period:] - k[:-period]).abs().mean(0, keepdim=True) for k in known]),
+        centre=torch.stack([k.mean(0, keepdim=True) for k in known]),
     )
+
+
+def _asked(forecaster, history: Tensor, steps: int, recording: int) -> Tensor:
+    y, want = torch.as_tensor(forecaster(history.clone(), steps)).detach(), (steps, *history.shape[1:])
+    if tuple(y.shape) != want:
+        raise ValueError(f"forecaster must return {want} for {steps} steps, got shape {tuple(y.shape)}")
+    if not torch.isfinite(y).all():
+        raise ValueError(
+            f"forecaster answered with a non-finite value at the origin after {len(history)} samples of recording "
+            f"{recording}"
+        )
+    return y
+
+
+def skill_table(skills: dict[str, Skill], leads: Sequence[int], metric: str = "mase", **interval) -> TextTable:
+    """Errors of several forecasters at some lead times, with intervals, for a reader.
+
+    Args:
+        leads: lead times in steps, from 1
+        interval: options of `Skill.interval`; each forecaster reads from the generator in turn
+    """
+    if not skills:
+        raise ValueError("skills must hold at least one forecaster's Skill")
+    steps = min(s.actual.shape[1] for s in skills.values())
+    leads = [whole(k, "leads", 1, steps) for k in leads]
+    rows = []
+    for name, skill in skills.items():
+        value, (low, high) = skill(metric), skill.interval(metric, **interval)
+        rows.append([name, *(f"{value[k - 1]:.2f} [{low[k - 1]:.2f}, {high[k - 1]:.2f}]" for k in leads)])
+    return TextTable([metric.upper(), *(f"lead {k}" for k in leads)], rows)

@@ -2,57 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from numbers import Integral, Real
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["as_recordings", "as_series", "autocorrelation", "average", "dominant_period", "split", "windows"]
+from ..checks import as_recordings, as_series, as_tensor, whole
 
-
-def as_series(series, name: str = "series") -> Tensor:
-    """The door every series passes: a finite real tensor (T,) or (T, m), time first.
-
-    Floating point tensors and arrays are neither copied nor converted; integers and lists become float64.
-    """
-    if not isinstance(series, Tensor):
-        array = np.asarray(series)
-        if array.dtype.kind not in "fiu":
-            raise ValueError(f"{name} must be an array of real numbers, got dtype {array.dtype}")
-        series = torch.from_numpy(np.require(array, requirements=["C", "W"]))
-    if series.is_complex() or series.dtype == torch.bool:
-        raise ValueError(f"{name} must be an array of real numbers, got dtype {series.dtype}")
-    if series.ndim not in (1, 2) or series.numel() == 0:
-        raise ValueError(f"{name} must be (T,) or (T, m) and not empty, got shape {tuple(series.shape)}")
-    if not series.is_floating_point():
-        series = series.double()
-    bad = (~torch.isfinite(series)).reshape(len(series), -1).any(1)
-    if bad.any():
-        first = int(bad.nonzero()[0])
-        raise ValueError(f"{name} has {int(bad.sum())} non-finite rows, the first at {first}: fill or cut them out")
-    return series
-
-
-def as_recordings(series) -> list[Tensor]:
-    """One series, or a list of recordings of the same channels, as a list of checked series."""
-    several = isinstance(series, Sequence) and len(series) > 0 and np.ndim(series[0]) > 0
-    parts = [as_series(s, f"series[{i}]") for i, s in enumerate(series)] if several else [as_series(series)]
-    shapes = {tuple(p.shape[1:]) for p in parts}
-    if len(shapes) > 1:
-        raise ValueError(f"recordings must have the same channels, got trailing shapes {sorted(shapes)}")
-    return parts
-
-
-def _whole(value, name: str, least: int) -> int:
-    if int(value) != value or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value}")
-    return int(value)
-
-
-def _unfold(series: Tensor, width: int) -> Tensor:
-    view = series.unfold(0, width, 1)  # (n, width) or (n, m, width), no copy
-    return view if series.ndim == 1 else view.transpose(1, 2)
+__all__ = ["autocorrelation", "average", "dominant_period", "split", "windows"]
 
 
 def windows(series, width: int, *, horizon: int = 0):
@@ -64,20 +22,28 @@ def windows(series, width: int, *, horizon: int = 0):
     Returns:
         (n, width[, m]) with n = T - width + 1, the transposed trajectory matrix; with a horizon p > 0 a pair
         (n, width[, m]), (n, p[, m]) with n = T - width - p + 1.
+
     Both are strided views of a single series; windows of several recordings are copied one after another.
     """
-    width, horizon = _whole(width, "width", 1), _whole(horizon, "horizon", 0)
-    parts = as_recordings(series)
+    width, horizon = whole(width, "width", 1), whole(horizon, "horizon", 0)
+    parts, _ = as_recordings(series)
     short = [len(p) for p in parts if len(p) < width + horizon]
     if short:
         raise ValueError(
             f"width {width} and horizon {horizon} need {width + horizon} samples, got a series of {short[0]}: "
             "shorten them or leave that series out"
         )
-    ins = [_unfold(p[: len(p) - horizon], width) for p in parts]
-    outs = [_unfold(p[width:], horizon) for p in parts] if horizon else []
-    ins, outs = (p[0] if len(p) == 1 else torch.cat(p) if p else None for p in (ins, outs))
-    return (ins, outs) if horizon else ins
+    inputs = _joined([_unfold(p[: len(p) - horizon], width) for p in parts])
+    return (inputs, _joined([_unfold(p[width:], horizon) for p in parts])) if horizon else inputs
+
+
+def _unfold(series: Tensor, width: int) -> Tensor:
+    view = series.unfold(0, width, 1)  # (n, width) or (n, m, width), no copy
+    return view if series.ndim == 1 else view.transpose(1, 2)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def average(trajectory) -> Tensor:
@@ -89,9 +55,11 @@ def average(trajectory) -> Tensor:
     Returns:
         (h + K - 1,) or (h + K - 1, m); ``average(windows(series, h).T)`` is the series.
     """
-    y = trajectory if isinstance(trajectory, Tensor) else torch.as_tensor(np.asarray(trajectory))
+    y = as_tensor(trajectory, "trajectory")
     if y.ndim not in (2, 3) or y.numel() == 0:
         raise ValueError(f"trajectory must be (h, K) or (h, K, m) and not empty, got shape {tuple(y.shape)}")
+    if not torch.isfinite(y).all():
+        raise ValueError(f"trajectory has {int((~torch.isfinite(y)).sum())} non-finite entries: one spoils an average")
     if y.shape[0] > y.shape[1]:
         y = y.transpose(0, 1)  # the same antidiagonals, and the padding below is the smaller
     (h, k), m = y.shape[:2], y.shape[2:]
@@ -112,15 +80,15 @@ def split(series, *sizes, gap: int = 0) -> list[Tensor]:
             no sample when gap = width + horizon - 1
     """
     data = series if isinstance(series, Tensor) else as_series(series)
-    gap = _whole(gap, "gap", 0)
+    gap = whole(gap, "gap", 0)
     free = len(data) - gap * (len(sizes) - 1)
-    if not sizes or any(s <= 0 for s in sizes):
+    if not sizes or not all(isinstance(s, Real) and s > 0 for s in sizes):
         raise ValueError(f"sizes must be one or more positive fractions or counts, got {sizes}")
-    if all(isinstance(s, float) for s in sizes):
-        ends = [round(free * c) for c in np.cumsum(sizes)]
-        lengths = [b - a for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+    if all(isinstance(s, Integral) for s in sizes):
+        lengths = [int(s) for s in sizes]
     else:
-        lengths = [_whole(s, "sizes", 1) for s in sizes]
+        ends = [0, *(round(free * float(c)) for c in np.cumsum(sizes))]
+        lengths = np.diff(ends).tolist()
     if sum(lengths) > free or min(lengths) < 1:
         raise ValueError(f"sizes {sizes} and gap {gap} do not fit into {len(data)} entries: take smaller ones")
     starts = np.cumsum([0, *(n + gap for n in lengths[:-1])])
@@ -133,17 +101,14 @@ def autocorrelation(series, max_lag: int | None = None) -> Tensor:
     Each lag is divided by the series' length, not by the number of pairs, so the sequence stays positive
     semidefinite and the noisy far lags are damped.
     """
-    x = as_series(series)
-    if x.ndim != 1:
-        raise ValueError(f"series must be (T,), got shape {tuple(x.shape)}: take one channel")
-    max_lag = len(x) // 2 if max_lag is None else _whole(max_lag, "max_lag", 1)
-    if max_lag >= len(x):
-        raise ValueError(f"max_lag must be below the length {len(x)}, got {max_lag}")
-    x = x.double() - x.double().mean()
+    x = as_series(series, ndim=(1,)).double()
+    max_lag = len(x) // 2 if max_lag is None else whole(max_lag, "max_lag", 1, len(x) - 1)
+    if x.min() == x.max():  # before the mean is taken off, which may leave rounding
+        raise ValueError("series is constant: it has no autocorrelation")
+    x = x / x.abs().max()
+    x = x - x.mean()
     power = torch.fft.rfft(x, 2 * len(x)).abs() ** 2
     acov = torch.fft.irfft(power)[: max_lag + 1]
-    if acov[0] <= 0:
-        raise ValueError("series is constant: it has no autocorrelation")
     return acov / acov[0]
 
 
@@ -151,13 +116,16 @@ def dominant_period(series, *, max_period: int | None = None) -> int:
     """The lag, in samples, of the highest peak of the autocorrelation after its first negative value.
 
     The autocorrelation peaks at the period of the whole pattern even where a harmonic is the strongest line
-    of the spectrum, as in walking, whose spectrum is highest at a quarter of a stride.
+    of the spectrum, as in walking, whose strongest lines are a half and a quarter of a stride. A trend hides
+    it: take the trend off first.
     """
-    acf = autocorrelation(series, max_period and max_period + 1)
+    x = as_series(series, ndim=(1,))
+    most = len(x) // 2 - 1 if max_period is None else whole(max_period, "max_period", 2, max(2, len(x) - 2))
+    acf = autocorrelation(x, max(2, most + 1))
     below = (acf < 0).nonzero()
     inner = acf[1:-1]
     peaks = 1 + ((inner > acf[:-2]) & (inner >= acf[2:])).nonzero().flatten()
     peaks = peaks[peaks > below[0]] if len(below) else peaks[:0]
     if not len(peaks):
-        raise ValueError(f"series has no period up to {len(acf) - 2} samples: give a longer series or max_period")
+        raise ValueError(f"series has no period of up to {most} samples: remove a trend, or give a longer series")
     return int(peaks[acf[peaks].argmax()])

@@ -8,20 +8,26 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..checks import as_recordings, whole
 from ..series.evaluation import origins
-from ..series.trajectories import _whole, as_recordings
+from .continuation import Vertical
 from .decomposition import SSA
 
 __all__ = ["Choice", "choose"]
 
 
 class Choice(NamedTuple):
-    """The chosen window and rank, and every candidate's forecast error with its standard error, (w, r) each."""
+    """The chosen window and rank, and what every candidate lost: mse and its standard error, (w, r) each.
+
+    Rows and columns of the tables are `windows` and `ranks`, in rising order.
+    """
 
     window: int
     rank: int
     mse: Tensor
     error: Tensor
+    windows: list[int]
+    ranks: list[int]
 
 
 def choose(
@@ -32,29 +38,59 @@ def choose(
     horizon: int,
     start: int,
     every: int | None = None,
+    past: int | None = None,
     method: str = "recurrent",
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Choice:
     """Pick window and rank by forecasting `horizon` samples from origins `start`, `start + every`, ...
 
     The choice is the smallest rank, then the shortest window, within one standard error of the best: the
-    differences inside that band are noise. At each origin and window the history is decomposed once.
+    differences inside that band are noise. At each origin and window the history is decomposed once. A
+    candidate that has no recurrence at some origin is out.
+
+    Args:
+        series: (T,), or a list of recordings
+        past: how many last samples of the history are decomposed; default all of them
     """
-    ranks = sorted(_whole(r, "ranks", 1) for r in ranks)
-    windows = sorted(_whole(w, "windows", 2) for w in windows)
-    parts = as_recordings(series)
-    spots = origins(parts, _whole(horizon, "horizon", 1), start, horizon if every is None else every)
+    parts, _ = as_recordings(series)
+    if parts[0].ndim > 1:
+        raise ValueError("series must be (T,) or a list of such: choose for one channel")
+    windows, ranks = _sorted(windows, "windows", 2), _sorted(ranks, "ranks", 1)
+    horizon, start = whole(horizon, "horizon", 1), whole(start, "start", 1)
+    shortest = start if past is None else min(start, whole(past, "past", 1))
+    if windows[-1] >= shortest or ranks[-1] > windows[0]:
+        raise ValueError(
+            f"windows must be below the {shortest} samples decomposed and at least the largest rank, got windows "
+            f"{windows} and ranks {ranks}"
+        )
+    spots = origins(parts, horizon, start, horizon if every is None else whole(every, "every", 1))
+    if len(spots) < 2:
+        raise ValueError(f"start {start} leaves one origin, and a standard error needs two: start earlier")
     loss = torch.empty(len(spots), len(windows), len(ranks), dtype=torch.float64)
     for o, (i, t) in enumerate(progress(spots)):
-        history, actual = parts[i][:t], parts[i][t : t + horizon]
+        history, actual = parts[i][max(0, t - (past or t)) : t], parts[i][t : t + horizon]
         for j, window in enumerate(windows):
-            ssa = SSA.of(history, window, rank=min(ranks[-1], window, t - window + 1))
+            ssa = SSA.of(history, window, rank=min(ranks[-1], len(history) - window + 1))
             for k, rank in enumerate(ranks):
-                answer = ssa.forecast(horizon, range(min(rank, len(ssa))), method)
-                loss[o, j, k] = (answer - actual).square().mean()
+                loss[o, j, k] = _loss(ssa, rank, actual, method)
     mse, error = loss.mean(0), loss.std(0) / len(spots) ** 0.5
     best = mse.flatten().argmin()
     good = mse <= mse.flatten()[best] + error.flatten()[best]
     rank = int(good.any(0).nonzero()[0])
     window = int(good[:, rank].nonzero()[0])
-    return Choice(windows[window], ranks[rank], mse, error)
+    return Choice(windows[window], ranks[rank], mse, error, windows, ranks)
+
+
+def _sorted(values: Sequence[int], name: str, least: int) -> list[int]:
+    found = sorted(whole(v, name, least) for v in values)
+    if not found:
+        raise ValueError(f"{name} must hold at least one candidate")
+    return found
+
+
+def _loss(ssa: SSA, rank: int, actual: Tensor, method: str) -> float:
+    try:
+        answer = ssa.forecast(len(actual), range(min(rank, len(ssa))), method)
+    except Vertical:
+        return float("inf")
+    return float((answer - actual).square().mean())

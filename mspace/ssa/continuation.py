@@ -13,9 +13,13 @@ from scipy import fft
 
 from .hankel import HankelOperator, weights
 
-__all__ = ["WAYS", "recurrence", "shift"]
+__all__ = ["WAYS", "Vertical", "recurrence", "shift", "warn_if_explosive"]
 
 VERTICAL = np.sqrt(np.finfo(float).eps)
+
+
+class Vertical(ValueError):
+    """The group holds the last axis of the trajectory space, so its past does not determine its future."""
 
 
 def shift(basis: np.ndarray) -> np.ndarray:
@@ -30,9 +34,7 @@ def _gap(last: np.ndarray) -> np.ndarray:
     """I - W W.T for the last rows W of an orthonormal basis; singular where the recurrence does not exist."""
     gap = np.eye(len(last)) - last @ last.T
     if np.linalg.eigvalsh(gap)[0] < VERTICAL:
-        raise ValueError(
-            "group has no recurrence, it holds the last axis of the trajectory space: name fewer components"
-        )
+        raise Vertical("group has no recurrence, it holds the last axis of the trajectory space: name fewer components")
     return gap
 
 
@@ -48,7 +50,6 @@ def recurrence(blocks: list[np.ndarray]) -> np.ndarray:
 
 
 def _recurrent(x: HankelOperator, left: np.ndarray, steps: int) -> list[np.ndarray]:
-    _warn_if_explosive(left, steps)
     a = recurrence([left])[0]
     return [_run(a[None], [x.projection(j, left)], [len(a)], steps)[0] for j in range(len(x.parts))]
 
@@ -72,7 +73,6 @@ def _run(a: np.ndarray, past: list[np.ndarray], lags: list[int], steps: int) -> 
 
 
 def _vector(x: HankelOperator, left: np.ndarray, steps: int) -> list[np.ndarray]:
-    _warn_if_explosive(left, steps)
     z, rows = shift(left), x.window
     columns = steps + rows - 1  # so many new columns meet the antidiagonals of the new samples
     size = columns + rows - 1
@@ -88,14 +88,15 @@ def _vector(x: HankelOperator, left: np.ndarray, steps: int) -> list[np.ndarray]
     return out
 
 
-def _warn_if_explosive(left: np.ndarray, steps: int) -> None:
+def warn_if_explosive(left: np.ndarray, steps: int) -> None:
+    """Say so when the recurrence of a group would grow more than tenfold over a forecast."""
     root = np.abs(np.linalg.eigvals(shift(left))).max()
-    if steps * np.log(root) > np.log(10):
+    if root > 10 ** (1 / steps):
         warnings.warn(
             f"the group grows {root:.4f} times a step: a forecast of {steps} steps grows more than tenfold; "
             "name fewer components or a longer window",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
 
 

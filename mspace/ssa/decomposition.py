@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import index
 
 import numpy as np
 import torch
-from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.cluster.hierarchy import cut_tree, linkage
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
-from ..series.trajectories import _whole, as_recordings
+from ..checks import as_recordings, whole
 from . import continuation
 from .hankel import HankelOperator, choose_method, leading, weights
 
@@ -36,7 +37,8 @@ class SSA:
     window: int
     left: Tensor = field(repr=False)
     singular_values: Tensor
-    _hankel: HankelOperator = field(repr=False)
+    _hankel: HankelOperator = field(repr=False)  # of the series over 2^exponent, so that squares stay in range
+    _exponent: int = field(repr=False)
     _shape: tuple[int, ...] | None = field(repr=False)  # of the one series; None for a list of recordings
 
     @classmethod
@@ -44,27 +46,30 @@ class SSA:
         """Decompose a series (T,), m series together (T, m), or a list of recordings of any lengths.
 
         Args:
-            window: 2 ... T - 1, default half of the shortest; long windows separate better, and a window above
-                half of the series gives the same components as its mirror T - window + 1. Several series share
+            window: 2 ... T - 1, default half of the shortest; long windows separate better. Of one series, a
+                window above half gives the same components as its mirror T - window + 1. Several series share
                 the left vectors (horizontal MSSA); scale them to one variance if their units differ.
-            rank: how many leading components; default all of them for a matrix of up to 1000 rows, else 30
+            rank: how many leading components; default all of them for a window of up to 1000, else 30
             method: "dense" SVD; "lanczos" on FFT products, for long windows; "covariance", for short windows of
-                long series; "auto" takes the fastest. The last two lose components below 1e-7 of the first.
+                long series; "auto" takes the fastest. The last two lose components below 1e-7 of the first, and
+                "covariance" some of their digits below 1e-5.
         """
         parts, shape = _channels(series)
         shortest = min(map(len, parts))
-        window = shortest // 2 if window is None else _whole(window, "window", 2)
+        window = shortest // 2 if window is None else whole(window, "window", 2)
         if not 2 <= window < shortest:
             raise ValueError(f"window must lie between 2 and the length less one, got {window} for {shortest} samples")
         if method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-        hankel = HankelOperator(parts, window)
-        if rank is not None and _whole(rank, "rank", 1) > min(hankel.shape):
+        exponent = int(np.frexp(max(np.abs(s).max() for s in parts))[1])
+        hankel = HankelOperator([np.ldexp(s, -exponent) for s in parts], window)
+        if rank is not None and whole(rank, "rank", 1) > min(hankel.shape):
             raise ValueError(
                 f"rank must be at most {min(hankel.shape)} for a trajectory matrix {hankel.shape}, got {rank}"
             )
         left, values = leading(hankel, rank, choose_method(hankel, rank) if method == "auto" else method)
-        return cls(window, torch.from_numpy(left.copy()), torch.from_numpy(values.copy()), hankel, shape)
+        values = torch.from_numpy(np.ldexp(values, exponent))
+        return cls(window, torch.from_numpy(left.copy()), values, hankel, exponent, shape)
 
     def __len__(self) -> int:
         return len(self.singular_values)
@@ -79,6 +84,11 @@ class SSA:
         left = self._basis(group)
         return self._shaped([self._hankel.projection(j, left) for j in range(len(self._hankel.parts))])
 
+    def residual(self, group: Group = None):
+        """What the group leaves over: the series less its reconstruction, in the series' own shape."""
+        left = self._basis(group)
+        return self._shaped([s - self._hankel.projection(j, left) for j, s in enumerate(self._hankel.parts)])
+
     def components(self, group: Group = None):
         """The components of a group one by one, (r, T[, m]), or a list of such; they add to `reconstruct`."""
         left = self._basis(group)
@@ -87,14 +97,13 @@ class SSA:
     def scores(self, group: Group = None) -> Tensor:
         """Principal components sigma_i v_i, (sum K_j, r): the coordinates of every point of the trajectory."""
         left = self._basis(group)
-        return torch.from_numpy(
-            np.concatenate([self._hankel.scores(j, left).T for j in range(len(self._hankel.parts))])
-        )
+        parts = [self._hankel.scores(j, left).T for j in range(len(self._hankel.parts))]
+        return torch.from_numpy(np.ldexp(np.concatenate(parts), self._exponent))
 
     def w_correlation(self, group: Group = None) -> Tensor:
         """Correlations (r, r) of the components, each time weighted by its number of entries in the trajectory.
 
-        Zero between two groups means that they are separated exactly, in time and in the trajectory space.
+        It is zero between groups that the window separates exactly, and one inside an oscillation's pair nearly.
         """
         left = self._basis(group)
         gram = np.zeros((left.shape[1], left.shape[1]))
@@ -112,7 +121,7 @@ class SSA:
             signed: use (1 - w-correlation) / 2 instead, as the R package Rssa does
         """
         indices = self._indices(group)
-        n_groups = _whole(n_groups, "n_groups", 1)
+        n_groups = whole(n_groups, "n_groups", 1)
         if n_groups > len(indices):
             raise ValueError(f"n_groups must be at most the {len(indices)} components, got {n_groups}")
         if len(indices) == 1:
@@ -120,7 +129,7 @@ class SSA:
         corr = self.w_correlation(indices).numpy()
         far = (1 - corr) / 2 if signed else 1 - np.abs(corr)
         tree = linkage(squareform(far, checks=False), "average")
-        labels = fcluster(tree, n_groups, "maxclust")
+        labels = cut_tree(tree, n_groups).ravel()  # fcluster would give fewer groups where distances tie
         found = [[i for i, k in zip(indices, labels, strict=True) if k == label] for label in np.unique(labels)]
         return sorted(found, key=min)
 
@@ -135,19 +144,33 @@ class SSA:
     def pairs(self, *, ratio: float = 0.95) -> list[tuple[int, int, float]]:
         """Neighbouring components that make one oscillation: (i, i + 1, period in samples).
 
-        Two neighbours are a pair when their singular values differ by less than `ratio` tells and both spend
-        most of their power at one frequency, equal within 1 / window.
+        Two neighbours are a pair when they have more than half of their power near one frequency, the same
+        within 1 / window, and turn there together. Narrow bands of noise do so too: a pair among the small
+        components is no evidence of an oscillation.
+
+        Args:
+            ratio: least ratio of the smaller singular value to the larger one
         """
-        power = torch.fft.rfft(self.left, 8 * self.window, dim=0).abs()
-        peak = power.argmax(0) / (8 * self.window)
         found, i = [], 0
+        peak, share = self._peaks()
         while i + 1 < len(self):
-            alike = self.singular_values[i + 1] / self.singular_values[i] > ratio
-            if alike and abs(peak[i] - peak[i + 1]) < 1 / self.window and peak[i : i + 2].min() > 0:
-                found.append((i, i + 1, float(self.periods([i, i + 1])[0].abs().max())))
+            alike = self.singular_values[i + 1] >= ratio * self.singular_values[i]
+            pure = share[i : i + 2].min() > 0.5 and abs(peak[i] - peak[i + 1]) < 1 / self.window
+            period = float(self.periods([i, i + 1])[0].abs().max()) if alike and pure else float("inf")
+            if abs(1 / period - peak[i]) < 1 / self.window and period < float("inf"):
+                found.append((i, i + 1, period))
                 i += 1
             i += 1
         return found
+
+    def _peaks(self) -> tuple[Tensor, Tensor]:
+        """The frequency, a sample, at which each left vector has most power, and the share of power near it."""
+        size = 8 * self.window
+        power = torch.fft.rfft(self.left, size, dim=0).abs().square() if len(self) else self.left
+        frequency = torch.arange(len(power), dtype=torch.float64) / size
+        peak = frequency[power.argmax(0)] if len(self) else self.left.new_empty(0)
+        near = (frequency[:, None] - peak).abs() <= 1 / self.window
+        return peak, (power * near).sum(0) / power.sum(0)
 
     def forecast(self, steps: int, group: Group = None, method: str = "recurrent"):
         """Continue the part of the series that a group makes: (steps[, m]), or a list for recordings.
@@ -159,9 +182,10 @@ class SSA:
                 series for another.
         Raises ValueError when the group holds the last axis (verticality): choose fewer components.
         """
-        steps, left = _whole(steps, "steps", 1), self._basis(group)
+        steps, left = whole(steps, "steps", 1), self._basis(group)
         if method not in continuation.WAYS:
             raise ValueError(f"method must be one of {', '.join(continuation.WAYS)}, got {method!r}")
+        continuation.warn_if_explosive(left, steps)
         return self._shaped(continuation.WAYS[method](self._hankel, left, steps))
 
     @cached_property
@@ -172,10 +196,14 @@ class SSA:
         everything = range(len(self))
         if group is None or isinstance(group, slice):
             return list(everything[group or slice(None)])
-        asked = [group] if isinstance(group, int) else [int(i) for i in group]
-        wrong = [i for i in asked if i not in everything]
-        if wrong or len(set(asked)) < len(asked):
-            raise ValueError(f"group must hold different indices from 0 to {len(self) - 1}, got {asked}")
+        try:
+            asked = [index(i) for i in ([group] if np.ndim(group) == 0 else group)]
+        except TypeError:
+            asked = []
+        named = asked or (isinstance(group, (Sequence, range)) and len(group) == 0)
+        boolean = any(isinstance(i, (bool, np.bool_)) for i in np.ravel(np.asarray(group)))
+        if not named or boolean or not set(asked) <= set(everything) or len(set(asked)) < len(asked):
+            raise ValueError(f"group must hold different indices from 0 to {len(self) - 1}, got {group!r}")
         return asked
 
     def _basis(self, group: Group) -> np.ndarray:
@@ -183,7 +211,7 @@ class SSA:
 
     def _shaped(self, parts: list[np.ndarray], turn: bool = False):
         """Channels (T, ...) back to the shape that came in; `turn` puts the component axis first."""
-        tensors = [torch.from_numpy(p) for p in parts]
+        tensors = [torch.from_numpy(np.ldexp(p, self._exponent)) for p in parts]
         if self._shape is None:
             return [t.movedim(1, 0) if turn else t for t in tensors]
         whole = tensors[0] if self._shape == () else torch.stack(tensors, -1)
@@ -191,11 +219,11 @@ class SSA:
 
 
 def _channels(series) -> tuple[list[np.ndarray], tuple[int, ...] | None]:
-    """Float64 channels, and the trailing shape they came in (None: recordings, each of one channel)."""
-    several = as_recordings(series)
-    if isinstance(series, (list, tuple)) and np.ndim(series[0]) > 0:
-        if several[0].ndim > 1:
-            raise ValueError("recordings must be (T,) each: decompose the channels of one recording, or one channel")
-        return [s.double().numpy() for s in several], None
-    s = several[0].double().detach().numpy()
-    return ([s], ()) if s.ndim == 1 else ([np.ascontiguousarray(c) for c in s.T], s.shape[1:])
+    """Float64 channels, copied, and the trailing shape they came in (None: recordings, each of one channel)."""
+    parts, several = as_recordings(series)
+    if several and parts[0].ndim > 1:
+        raise ValueError("recordings must be (T,) each: decompose the channels of one recording, or one channel")
+    parts = [p.detach().cpu().double().numpy().copy() for p in parts]
+    if several:
+        return parts, None
+    return (parts, ()) if parts[0].ndim == 1 else ([c.copy() for c in parts[0].T], parts[0].shape[1:])

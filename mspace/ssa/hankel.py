@@ -13,7 +13,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 __all__ = ["HankelOperator", "leading"]
 
 FORM_UP_TO = 1000  # rows; beyond them a full SVD takes longer than a second
-DEFAULT_RANK = 30  # leading components found when the matrix is too large for all of them
+DEFAULT_RANK = 30  # leading components found where the window is too long for all of them
 SHORT_WINDOW = 3000  # the lagged covariance of a longer window would take more memory than it saves time
 CHUNK = 1 << 22  # numbers an FFT buffer may hold
 
@@ -110,28 +110,37 @@ def lagged_covariance(s: np.ndarray, window: int) -> np.ndarray:
 def choose_method(x: HankelOperator, rank: int | None) -> str:
     """The cheapest exact way to the leading vectors of a trajectory matrix of this size."""
     rows, columns = sorted(x.shape)
-    if rows <= FORM_UP_TO and rows * columns <= CHUNK and (rank is None or rank > rows // 20 or rows < 100):
+    few = rank is not None and rows >= 100 and rank <= rows // 20
+    if rows <= FORM_UP_TO and rows * columns <= CHUNK and not few:
         return "dense"
     # A step of Lanczos costs four FFTs of N on the operator, L^2 products on the covariance; where they cross
     # is measured by `benchmarks/ssa.py --crossover`.
-    return "covariance" if x.window <= SHORT_WINDOW and x.window**2 <= 150 * x.shape[1] else "lanczos"
+    short = x.window <= FORM_UP_TO if rank is None else x.window**2 <= 150 * x.shape[1]
+    return "covariance" if short and x.window <= SHORT_WINDOW else "lanczos"
 
 
 def leading(x: HankelOperator, rank: int | None, method: str) -> tuple[np.ndarray, np.ndarray]:
     """Left singular vectors (L, d) and values (d,), largest first, without the numerically null ones."""
-    if method != "dense" and rank is None:
-        rank = min(DEFAULT_RANK, *x.shape)
-    if method == "dense" or 2 * rank > min(x.shape):  # where Lanczos would have to find nearly all of them
+    floor = 1e-7  # eigenvalues of X X.T carry an error of 1e-16 of the largest, and these are their roots
+    if method == "covariance":
+        gram = sum(lagged_covariance(s, x.window) for s in x.parts)
+        few = rank is not None and 2 * rank <= x.window
+        left, values = _lanczos(gram, rank) if few and gram.any() else _rooted(*np.linalg.eigh(gram))
+    elif method == "lanczos" and 2 * (rank or DEFAULT_RANK) <= x.window:
+        moving = any(s.any() for s in x.parts)
+        left, values = _lanczos(_gram(x), rank or DEFAULT_RANK) if moving else (np.zeros((x.window, 0)), np.zeros(0))
+    else:  # asked for, or Lanczos would have to find nearly all of them
         left, values, _ = np.linalg.svd(x.dense(), full_matrices=False)
         floor = max(x.shape) * np.finfo(float).eps
-    else:
-        gram = sum(lagged_covariance(s, x.window) for s in x.parts) if method == "covariance" else _gram(x)
-        left, values = _lanczos(gram, rank) if any(s.any() for s in x.parts) else (np.zeros((x.window, 0)), np.zeros(0))
-        floor = 1e-7  # eigenvalues of X X.T carry an error of 1e-16 of the largest, and these are their roots
     keep = values > floor * values.max(initial=0.0)
     left, values = left[:, keep][:, :rank], values[keep][:rank]
     top = np.abs(left).argmax(0)
     return left * np.sign(left[top, np.arange(left.shape[1])]), values
+
+
+def _rooted(power: np.ndarray, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    order = power.argsort()[::-1]
+    return left[:, order], np.sqrt(power[order].clip(0))
 
 
 def _gram(x: HankelOperator) -> LinearOperator:
@@ -143,6 +152,4 @@ def _gram(x: HankelOperator) -> LinearOperator:
 
 def _lanczos(gram, rank: int) -> tuple[np.ndarray, np.ndarray]:
     # Any start will do, and the same one each time gives the same digits.
-    power, left = eigsh(gram, rank, v0=np.random.default_rng(0).standard_normal(gram.shape[0]))
-    order = power.argsort()[::-1]
-    return left[:, order], np.sqrt(power[order].clip(0))
+    return _rooted(*eigsh(gram, rank, v0=np.random.default_rng(0).standard_normal(gram.shape[0])))

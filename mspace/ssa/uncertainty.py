@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from ..series.trajectories import _whole
+from ..checks import between, whole
+from ..series.evaluation import deal_blocks, percentiles
 from .decomposition import SSA, Group
 
 __all__ = ["forecast_interval"]
@@ -36,21 +37,15 @@ def forecast_interval(
         block: residuals a block; default the cube root of the series' length, rounded up
     """
     indices = ssa._indices(group)
-    if sorted(indices) != list(range(len(indices))):
-        raise ValueError(f"group must be the leading components, such as range({len(indices)}), got {indices}")
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level}")
-    signal = ssa.reconstruct(indices)
+    if not indices or sorted(indices) != list(range(len(indices))):
+        raise ValueError(f"group must be the leading components, such as range({max(1, len(indices))}), got {indices}")
+    signal, residual = ssa.reconstruct(indices), ssa.residual(indices)
     if not isinstance(signal, Tensor) or signal.ndim > 1:
         raise ValueError("ssa must be of one series (T,): ask for each series by itself")
-    steps, size = _whole(steps, "steps", 1), len(signal)
-    block = max(1, round(size ** (1 / 3) + 0.5)) if block is None else _whole(block, "block", 1)
-    residual = torch.from_numpy(ssa._hankel.parts[0]) - signal
+    steps, size, level = whole(steps, "steps", 1), len(signal), between(level, "level")
     draws = []
-    for _ in progress(range(_whole(n_resamples, "n_resamples", 2))):
-        starts = torch.randint(size, (-(-(size + steps) // block),), generator=generator)
-        dealt = residual[(starts[:, None] + torch.arange(block)).flatten()[: size + steps] % size]
+    for chosen in progress(deal_blocks(size, size + steps, n_resamples, block, generator)):
+        dealt = residual[chosen]
         again = SSA.of(signal + dealt[:size], ssa.window, rank=len(indices))
         draws.append(again.forecast(steps, None, method) + dealt[size:])
-    tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
-    return torch.stack(draws).quantile(tails, dim=0)
+    return percentiles(torch.stack(draws), level)

@@ -156,7 +156,9 @@ class Ensemble:
         ensemble = cls(copy.deepcopy(template), **kinds)
         for name, own in (*template.named_parameters(), *template.named_buffers()):
             if (held := (ensemble.parameters | ensemble.buffers)[name].dtype) != own.dtype:
-                raise ValueError(f"template[{name!r}] is {own.dtype}, the file has {held}: convert it, template.to({held})")
+                raise ValueError(
+                    f"template[{name!r}] is {own.dtype}, the file has {held}: convert it, template.to({held})"
+                )
         return ensemble
 
 
@@ -165,6 +167,4 @@ def _must_match(what: str, stacked: Mapping[str, Tensor], own: Mapping[str, Tens
         raise ValueError(f"{what} must be those of the template: {sorted(own)}, got {sorted(stacked)}")
     for name, tensor in stacked.items():
         if tensor.shape[1:] != own[name].shape:
-            raise ValueError(
-                f"{what}[{name!r}] must be (N, *{tuple(own[name].shape)}), got {tuple(tensor.shape)}"
-            )
+            raise ValueError(f"{what}[{name!r}] must be (N, *{tuple(own[name].shape)}), got {tuple(tensor.shape)}")

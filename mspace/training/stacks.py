@@ -68,71 +68,97 @@ class _Stack:
 class DenseStack(_Stack):
     """Linear layers and simple activations under a squared error or a cross-entropy, without autograd.
 
-    Weights are kept as (N, in, out), the layout in which a batched product is fastest.
+    A batched product is several times faster when its long side is contiguous. So a layer that narrows keeps its
+    weight as (N, out, in) and its answers as (N, out, B), one that widens (N, in, out) and (N, B, out);
+    `benchmarks/ensemble.py` measures it. Everything below speaks of (N, B, features) and takes views.
     """
 
     def __init__(self, template: nn.Sequential, parameters, x, y, loss):
-        super().__init__(template, parameters, x, y, loss)
         self.layers = _dense_layers(template)
+        self.narrows = {n: (w := parameters[f"{n}.weight"]).shape[1] < w.shape[2] for n, _ in self.layers}
+        super().__init__(template, parameters, x, y, loss)
         self.kind, self.work = _kind(loss), {}
 
-    def _stored(self, name, value):
-        return value.mT.contiguous() if name.endswith("weight") else value
+    def _stored(self, name: str, value: Tensor) -> Tensor:
+        layer, _, kind = name.rpartition(".")
+        return value if kind == "bias" or self.narrows[layer] else value.mT.contiguous()
 
-    def _affine(self, h: Tensor, name: str, out: Tensor | None = None) -> Tensor:
-        z = torch.matmul(h, self.views[f"{name}.weight"]) if out is None else torch.bmm(h, self.views[f"{name}.weight"], out=out)
-        bias = self.views.get(f"{name}.bias")
-        return z if bias is None else z.add_(bias.unsqueeze(1))
+    def _weight(self, layer: str) -> Tensor:
+        """(N, in, out), as a view."""
+        w = self.views[f"{layer}.weight"]
+        return w.mT if self.narrows[layer] else w
 
     def answers(self, x: Tensor) -> Tensor:
         """(B, in) -> (N, B, out)."""
         h = x
-        for name, activation in self.layers:
-            h = ACTIVATIONS[activation][0](self._affine(h, name))
+        for layer, activation in self.layers:
+            h = torch.matmul(h, self._weight(layer))
+            bias = self.views.get(f"{layer}.bias")
+            h = ACTIVATIONS[activation][0](h if bias is None else h.add_(bias.unsqueeze(1)))
         return h
 
     def _buffers(self, batch: int):
+        """Inputs, answers of each layer as stored, their gradients likewise, and targets unless they are the inputs."""
         if batch not in self.work:
-            sizes = [self.x.shape[1], *(self.views[f"{n}.weight"].shape[2] for n, _ in self.layers)]
-            make = lambda: [self.flat.new_empty(self.size, batch, s) for s in sizes]  # noqa: E731
+            shapes = []
+            for layer, _ in self.layers:
+                out = self._weight(layer).shape[2]
+                shapes.append((self.size, out, batch) if self.narrows[layer] else (self.size, batch, out))
+            first = self.flat.new_empty(self.size, batch, self.x.shape[1])
             target = None if self.y is self.x else self.y.new_empty(self.size, batch, *self.y.shape[1:])
-            self.work[batch] = make(), make()[:-1], target
+            self.work[batch] = first, *([self.flat.new_empty(s) for s in shapes] for _ in range(2)), target
         return self.work[batch]
 
     def gradient(self, index: Tensor, weight: Tensor | None = None) -> None:
         """Fill ``flat.grad`` for the examples index (N, B), each counted `weight` (N, B) times."""
-        hidden, deltas, target = self._buffers(index.shape[1])
+        first, stored, deltas, target = self._buffers(index.shape[1])
         rows = index.reshape(-1)
-        torch.index_select(self.x, 0, rows, out=hidden[0].view(rows.numel(), -1))
+        torch.index_select(self.x, 0, rows, out=first.view(len(rows), -1))
         if target is not None:
-            torch.index_select(self.y, 0, rows, out=target.view(rows.numel(), *self.y.shape[1:]))
-        for i, (name, activation) in enumerate(self.layers):
-            ACTIVATIONS[activation][0](self._affine(hidden[i], name, out=hidden[i + 1]))
-        self._backward(hidden, deltas, hidden[0] if target is None else target, weight)
+            torch.index_select(self.y, 0, rows, out=target.view(len(rows), *self.y.shape[1:]))
+        inputs = [first]
+        for (layer, activation), z in zip(self.layers, stored, strict=True):
+            inputs.append(self._forward(layer, inputs[-1], z))
+            ACTIVATIONS[activation][0](z)
+        self._output_gradient(inputs[-1], first if target is None else target, weight, stored[-1], deltas[-1])
+        self._backward(inputs, stored, deltas)
 
-    def _backward(self, hidden, deltas, target, weight) -> None:
-        name, activation = self.layers[-1]
-        d = hidden[-1]
-        after = d.clone() if activation is not nn.Identity else d
-        d = self._loss_gradient(d, target)
+    def _forward(self, layer: str, h: Tensor, z: Tensor) -> Tensor:
+        w, bias = self.views[f"{layer}.weight"], self.views.get(f"{layer}.bias")
+        a, b = (w, h.mT) if self.narrows[layer] else (h, w)
+        if bias is None:
+            torch.bmm(a, b, out=z)
+        else:
+            torch.baddbmm(bias.unsqueeze(2 if self.narrows[layer] else 1), a, b, out=z)
+        return z.mT if self.narrows[layer] else z
+
+    def _output_gradient(self, out: Tensor, target: Tensor, weight, z: Tensor, delta: Tensor) -> None:
+        """The gradient of the loss at the last layer's sums, into `delta`; `out` is a view of `z`."""
+        layer, activation = self.layers[-1]
+        d = delta.mT if self.narrows[layer] else delta
+        if self.kind == "mse":
+            torch.sub(out, target, out=d).mul_(2 / out[0].numel())
+        else:
+            d.copy_(torch.softmax(out, 2))
+            hit = target.unsqueeze(2)
+            d.scatter_add_(2, hit, d.new_full((1, 1, 1), -1.0).expand(hit.shape)).div_(out.shape[1])
         if weight is not None:
             d.mul_(weight.unsqueeze(-1))
-        ACTIVATIONS[activation][1](d, after)
-        for i in range(len(self.layers) - 1, -1, -1):
-            name = self.layers[i][0]
-            torch.bmm(hidden[i].mT, d, out=self.grads[f"{name}.weight"])
-            if f"{name}.bias" in self.grads:
-                torch.sum(d, 1, out=self.grads[f"{name}.bias"])
-            if i:
-                torch.bmm(d, self.views[f"{name}.weight"].mT, out=deltas[i])
-                d = deltas[i]
-                ACTIVATIONS[self.layers[i - 1][1]][1](d, hidden[i])
+        ACTIVATIONS[activation][1](delta, z)
 
-    def _loss_gradient(self, out: Tensor, target: Tensor) -> Tensor:
-        if self.kind == "mse":
-            return out.sub_(target).mul_(2 / out[0].numel())
-        torch.softmax(out, 2, out=out)
-        return out.scatter_add_(2, target.unsqueeze(2), out.new_full((1, 1, 1), -1.0).expand(*target.shape, 1)).div_(out.shape[1])
+    def _backward(self, inputs, stored, deltas) -> None:
+        for i in range(len(self.layers) - 1, -1, -1):
+            layer, narrow = self.layers[i][0], self.narrows[self.layers[i][0]]
+            a, b = (deltas[i], inputs[i]) if narrow else (inputs[i].mT, deltas[i])
+            torch.bmm(a, b, out=self.grads[f"{layer}.weight"])
+            if f"{layer}.bias" in self.grads:
+                torch.sum(deltas[i], 2 if narrow else 1, out=self.grads[f"{layer}.bias"])
+            if i:
+                before, activation = self.layers[i - 1]
+                d, w = deltas[i].mT if narrow else deltas[i], self._weight(layer)
+                a, b = (w, d.mT) if self.narrows[before] else (d, w.mT)
+                torch.bmm(a, b, out=deltas[i - 1])
+                ACTIVATIONS[activation][1](deltas[i - 1], stored[i - 1])
 
 
 class BatchedStack(_Stack):

@@ -1,0 +1,163 @@
+"""Which layers of a network stand around which units, and their weights as plain matrices."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from ..models import OrthogonalAutoencoder
+from .symmetry import symmetry_of
+
+__all__ = ["Link", "State", "links_of", "plain", "read", "write"]
+
+State = dict[str, Tensor]  # "layer.weight" and "layer.bias" of the layers of one network, float64
+
+
+@dataclass(frozen=True)
+class Link:
+    """Hidden units between two layers, and how much of their symmetry is to be used.
+
+    Attributes:
+        into, out: names of the layers before and after; `out` may be None
+        kind: "permutation", "signs" (with permutations), "scales" (with permutations), "orthogonal" or "linear"
+        centre: what the activation answers to 0, if `kind` is "signs"
+        gain: name of a parameter that multiplies what the units give, or None
+    """
+
+    into: str
+    out: str | None = None
+    kind: str = "permutation"
+    centre: float = 0.0
+    gain: str | None = None
+
+
+def links_of(model: nn.Module, group: str, layer=None, feeds=None, activation=None) -> list[Link]:
+    """The hidden layers of a network, in order, each with what `group` means for its activation."""
+    named = layer is not None or feeds is not None
+    wires = _wires(model, strict=not named)
+    if named:
+        known = {(into, out): f for into, f, out in wires}
+        wires = [(into, known.get((into, out)), out) for into, out in _pairs(layer, feeds)]
+    if activation is not None:
+        wires = [(into, activation, out) for into, _, out in wires]
+    if not wires:
+        raise ValueError(
+            f"layer and feeds must name the hidden layer and the one it feeds: the {type(model).__name__} does not "
+            "show one between two dense layers"
+        )
+    if len({into for into, *_ in wires}) < len(wires) or len({out for *_, out in wires}) < len(wires):
+        raise ValueError(f"layer and feeds must name every layer once, got {[(i, o) for i, _, o in wires]}")
+    return [_link(model, group, *wire) for wire in wires]
+
+
+def plain(model: nn.Module, links: Sequence[Link]) -> nn.Module:
+    """A copy whose linked layers have ordinary weights, with the values that their parametrizations gave."""
+    model = copy.deepcopy(model)
+    for name in _layers(links):
+        module = model.get_submodule(name)
+        for tensor in list(getattr(module, "parametrizations", ())):
+            parametrize.remove_parametrizations(module, tensor, leave_parametrized=True)
+    return model
+
+
+def read(model: nn.Module, links: Sequence[Link]) -> State:
+    """The weights of the linked layers; a gain is multiplied into the weights after it."""
+    own, state = dict(model.named_parameters()), {}
+    for name in _layers(links):
+        for kind in ("weight", "bias"):
+            tensor = getattr(model.get_submodule(name), kind)
+            if tensor is not None and f"{name}.{kind}" not in own:
+                raise ValueError(f"layer {name!r} shares its {kind} with another, and cannot be changed alone")
+            if tensor is not None:
+                state[f"{name}.{kind}"] = tensor.detach().to("cpu", torch.float64)
+    for link in links:
+        if link.gain:
+            state[f"{link.out}.weight"] = state[f"{link.out}.weight"] * own[link.gain].detach().to("cpu", torch.float64)
+    return state
+
+
+def write(parameters: dict[str, Tensor], states: Sequence[State], links: Sequence[Link]) -> dict[str, Tensor]:
+    """Stacked parameters with the states' values in place of their own, in their own dtype; gains become 1."""
+    new = {key: torch.stack([s[key] for s in states]).to(parameters[key]) for key in states[0]}
+    new |= {link.gain: torch.ones_like(parameters[link.gain]) for link in links if link.gain}
+    return {**parameters, **new}
+
+
+def _layers(links: Sequence[Link]) -> list[str]:
+    return list(dict.fromkeys(name for link in links for name in (link.into, link.out)))
+
+
+def _pairs(layer, feeds) -> list[tuple[str, str]]:
+    layers, outs = ([names] if isinstance(names, str) else list(names or []) for names in (layer, feeds))
+    if len(layers) != len(outs):
+        raise ValueError(f"layer and feeds must be given together, one for one, got {layer!r} and {feeds!r}")
+    return list(zip(layers, outs))
+
+
+def _wires(model: nn.Module, *, strict: bool) -> list[tuple]:
+    """(layer before, activation, layer after) of networks whose order is known; none for other modules."""
+    if isinstance(model, OrthogonalAutoencoder):
+        return [("encoder", model.activation, "decoder")]
+    if not isinstance(model, nn.Sequential):
+        return []
+    wires, before, between = [], None, []
+    for name, module in _leaves(model):
+        if not isinstance(module, nn.Linear):
+            if strict and any(p.ndim > 1 for p in module.parameters()):
+                raise ValueError(
+                    f"module {name!r} is a {type(module).__name__}: align knows dense layers; name `layer`"
+                )
+            between.append(module)
+            continue
+        if before is not None:
+            wires.append((before, nn.Sequential(*between), name))
+        before, between = name, []
+    return wires
+
+
+def _leaves(model: nn.Sequential, prefix: str = ""):
+    for name, module in model._modules.items():  # named_children() would pass over a module that comes twice
+        if isinstance(module, nn.Sequential):
+            yield from _leaves(module, f"{prefix}{name}.")
+        else:
+            yield prefix + name, module
+
+
+def _link(model: nn.Module, group: str, into: str, activation, out: str) -> Link:
+    before, after = (_dense(model, what, name) for what, name in (("layer", into), ("feeds", out)))
+    if before.out_features != after.in_features:
+        raise ValueError(f"feeds {out!r} reads {after.in_features} units, but layer {into!r} has {before.out_features}")
+    if activation is None:
+        raise ValueError(f"activation must be given: what stands between {into!r} and {out!r} is not known")
+    symmetry = symmetry_of(activation)
+    free = not any(parametrize.is_parametrized(m, "weight") for m in (before, after))
+    if isinstance(model, OrthogonalAutoencoder):
+        free = model.constrain == "none"
+    tall = before.out_features <= min(before.in_features, after.out_features)
+    allowed = ["permutation", *(["orthogonal"] if symmetry.linear else [])]
+    allowed += ["linear"] if symmetry.linear and free and tall else []
+    if group not in allowed:
+        why = "orthonormal weights" if symmetry.linear and not free else "more units than inputs or outputs"
+        why = why if symmetry.linear else "its activation"
+        raise ValueError(f"group must be one of {', '.join(allowed)} for layer {into!r} with {why}, got {group!r}")
+    gain = "gain" if isinstance(model, OrthogonalAutoencoder) and model.gain is not None else None
+    if group != "permutation":
+        return Link(into, out, group, gain=gain)
+    if symmetry.scales and free and not symmetry.linear:
+        return Link(into, out, "scales", gain=gain)
+    if symmetry.signs and (symmetry.centre == 0 or after.bias is not None):
+        return Link(into, out, "signs", symmetry.centre, gain)
+    return Link(into, out, gain=gain)
+
+
+def _dense(model: nn.Module, what: str, name: str) -> nn.Linear:
+    module = dict(model.named_modules()).get(name)
+    if not isinstance(module, nn.Linear):
+        known = [n for n, m in model.named_modules() if isinstance(m, nn.Linear)]
+        raise ValueError(f"{what} must name a dense layer of the network ({', '.join(known) or 'none'}), got {name!r}")
+    return module

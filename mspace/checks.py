@@ -1,0 +1,73 @@
+"""The door: what comes in is checked here, once, and named when it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["as_recordings", "as_series", "as_tensor", "between", "whole"]
+
+
+def whole(value, name: str, least: int, most: int | None = None) -> int:
+    """A whole number within limits; floats such as 3.0 are taken, True and "3" are not."""
+    limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+    try:
+        number = int(value)
+        good = number == value and not isinstance(value, (bool, str)) and number >= least
+        good = bool(good) and (most is None or number <= most)
+    except (TypeError, ValueError, OverflowError):
+        good = False
+    if not good:
+        raise ValueError(f"{name} must be a whole number {limits}, got {value!r}")
+    return number
+
+
+def between(value: float, name: str) -> float:
+    """A share strictly between 0 and 1."""
+    if not 0 < value < 1:
+        raise ValueError(f"{name} must lie between 0 and 1, got {value!r}")
+    return float(value)
+
+
+def as_tensor(values, name: str) -> Tensor:
+    """Real numbers as a floating point tensor; a tensor or a plain array of floats is not copied."""
+    if not isinstance(values, Tensor):
+        try:
+            array = np.asarray(values)
+        except ValueError as why:
+            raise ValueError(f"{name} must be an array of real numbers, got a ragged one") from why
+        if array.dtype.kind not in "fiu":
+            raise ValueError(f"{name} must be an array of real numbers, got dtype {array.dtype}")
+        if not array.dtype.isnative or array.dtype.itemsize > 8:
+            array = array.astype(np.float64)
+        values = torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    if values.is_complex() or values.dtype == torch.bool:
+        raise ValueError(f"{name} must be an array of real numbers, got dtype {values.dtype}")
+    return values if values.is_floating_point() else values.double()
+
+
+def as_series(series, name: str = "series", ndim: tuple[int, ...] = (1, 2)) -> Tensor:
+    """A finite series (T,) or (T, m), time first: floats keep their type, integers and lists become float64."""
+    series = as_tensor(series, name)
+    if series.ndim not in ndim or series.numel() == 0:
+        shapes = " or ".join({1: "(T,)", 2: "(T, m)", 3: "(B, T, m)"}[d] for d in ndim)
+        raise ValueError(f"{name} must be {shapes} and not empty, got shape {tuple(series.shape)}")
+    bad = (~torch.isfinite(series)).reshape(len(series), -1).any(1)
+    if bad.any():
+        first = int(bad.nonzero()[0])
+        raise ValueError(f"{name} has {int(bad.sum())} non-finite rows, the first at {first}: fill or cut them out")
+    return series
+
+
+def as_recordings(series) -> tuple[list[Tensor], bool]:
+    """One series or several recordings of the same channels as a list of checked series; whether several came."""
+    listed = isinstance(series, Sequence) and not isinstance(series, (str, bytes))
+    several = listed and len(series) > 0 and np.ndim(series[0]) > 0
+    parts = [as_series(s, f"series[{i}]") for i, s in enumerate(series)] if several else [as_series(series)]
+    shapes = {tuple(p.shape[1:]) for p in parts}
+    if len(shapes) > 1:
+        raise ValueError(f"recordings must have the same channels, got trailing shapes {sorted(shapes)}")
+    return parts, several
