@@ -71,8 +71,8 @@ def normal(*shape, seed):
 # ```
 #
 # with a function $\sigma$ that acts on each number by itself. Unit $i$ sees its input only through the scalar product
-# $\vec w_i^\T \vec x$. Methods that prune a network one number at a time overlook this. So the paper (section 1) takes
-# the whole row $\vec w_i \in \R^n$ as the object, and calls it a neuron.
+# $\vec w_i^\T \vec x$. Methods that prune a network one number at a time overlook this, the paper argues (section 1). So it
+# takes the whole row $\vec w_i \in \R^n$ as the object, and calls it a neuron.
 #
 # The training data are random. Weights computed from them are random too.
 #
@@ -109,8 +109,9 @@ x = normal(60, 2, seed=0) @ torch.tensor([[1.0, 0.8], [0.0, 0.6]]).double()
 weights = torch.tensor([[1.0, 0.0], [-0.5, 1.0], [0.0, -1.0]]).double()
 noise = torch.tensor([0.5, 1.0, 1.5]).double()
 
-y = x @ weights.T + noise * normal(2000, 60, 3, seed=1)  # (data set, example, unit)
-trained = (torch.linalg.pinv(x) @ y).mT  # least squares, (data set, unit, input)
+# data sets (2000, 60, 3), and by least squares the layers (2000, 3, 2)
+y = x @ weights.T + noise * normal(2000, 60, 3, seed=1)
+trained = (torch.linalg.pinv(x) @ y).mT
 
 layer = nn.Sequential(nn.Linear(2, 3, bias=False)).double()
 ensemble = ms.Ensemble(layer, {"0.weight": trained})
@@ -118,7 +119,7 @@ neurons = ensemble.neurons("0")
 truth = ms.NeuronDistribution(
     weights, noise[:, None, None] ** 2 * torch.linalg.inv(x.T @ x)
 )
-print(len(ensemble), "layers of", len(neurons), "neurons in dimension", neurons.dim)
+print(f"{len(ensemble)} layers of {len(neurons)} neurons in R^{neurons.dim}")
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "One layer, trained on 2000 data sets. Each dot is a row of a trained matrix, each colour a unit. The curves hold 95 % by the textbook formula; they were not fitted to the dots.\n", "name": "fig-clouds"}, "image": {"alt": "Three tilted elliptic clouds of dots in a plane, of different sizes and the same shape, each with an ellipse around most of it."}}
 ax = plt.subplots(figsize=(plot.WIDTH, 4.2))[1]
@@ -140,12 +141,12 @@ plt.show()
 # All three ellipses have one shape. By {eq}`eq-least-squares` the shape comes from the inputs alone, and the noise only
 # sets the size. A flat ellipse here says that the two inputs are correlated. It says nothing about the unit.
 #
-# **Check**: every entry of the estimated covariances is within its sampling error of the truth. And the clouds are
+# **Check**: every entry of the estimated covariances is within four standard errors of the truth. And the clouds are
 # Gaussian as far as we can see: for each level, the ellipse holds that share of the dots.
 
 # %%
-variance = truth.cov.diagonal(dim1=1, dim2=2)
-error = (variance[:, :, None] * variance[:, None, :] + truth.cov**2) / len(ensemble)
+v = truth.cov.diagonal(dim1=1, dim2=2)
+error = (v[:, :, None] * v[:, None, :] + truth.cov**2) / len(ensemble)
 z = ((neurons.cov - truth.cov) / error.sqrt()).abs().max()
 print(f"largest difference of a covariance: {z:.1f} standard errors")
 assert z < 4
@@ -153,13 +154,8 @@ assert z < 4
 
 def held(points, centre, semi_axes, directions):
     """The share of points (N, n) inside an ellipsoid."""
-    return float(
-        (((points - centre) @ directions / semi_axes) ** 2)
-        .sum(1)
-        .le(1)
-        .double()
-        .mean()
-    )
+    along = (points - centre) @ directions / semi_axes
+    return float((along.norm(dim=1) <= 1).double().mean())
 
 
 for level in (0.5, 0.8, 0.95, 0.99):
@@ -217,13 +213,8 @@ side = torch.linspace(-8, 8, 401, dtype=torch.float64)
 volume = plot.mixture(three, torch.cartesian_prod(side, side)).sum() * 0.04**2
 tops = plot.mixture(three, three.mean)
 alone = 1 / (3 * 2 * math.pi * torch.linalg.det(three.cov).sqrt())
-print(f"volume {volume:.6f}")
-print(
-    "heights",
-    [f"{t:.3f}" for t in tops],
-    "by the formula",
-    [f"{t:.3f}" for t in alone],
-)
+print(f"volume {volume:.6f}, heights", [f"{t:.3f}" for t in tops])
+print("           by the formula", [f"{t:.3f}" for t in alone])
 assert abs(volume - 1) < 1e-6 and ((tops / alone - 1).abs() < 0.02).all()
 
 line = torch.stack([torch.linspace(-4, 4, 801), torch.zeros(801)], 1)
@@ -242,13 +233,13 @@ for apart in (1.9, 2.1):
 # In space a density cannot be drawn any more. The paper's second picture draws for each neuron the ellipsoid that holds it with
 # a probability of 95 %. Let $\mat A^{-1} = \mat U \diag(\lambda_1, \dots, \lambda_n) \mat U^\T$ be
 # a covariance. A Gaussian vector has squared Mahalanobis distance
-# $(\vec w - \vec e)^\T \mat A (\vec w - \vec e) \sim \chi^2_n$ from its mean, so
+# $(\vec w - \vec e)^\T \mat A (\vec w - \vec e) \sim \chi^2_n$ from its mean. The 95 % quantile of that sets the size.
 #
 # ```{prf:property} The region of a Gaussian
 # :label: prop-ellipsoid
 #
-# the ellipsoid with centre $\vec e$, directions $\vec u_j$ and semi-axes $\sqrt{\chi^2_{n,\,0.95}} \sqrt{\lambda_j}$
-# holds 95 %. The first root is 2.448 in the plane and 2.795 in space. Where the covariance is singular, $n$ becomes its rank.
+# The ellipsoid with centre $\vec e$, directions $\vec u_j$ and semi-axes $\sqrt{\chi^2_{n,\,0.95}} \sqrt{\lambda_j}$
+# holds 95 % of $\mathcal N(\vec e, \mat A^{-1})$. The first root is 2.448 in the plane and 2.795 in space. Where the covariance is singular, $n$ becomes its rank.
 # ```
 #
 # A semi-axis is a multiple of a *standard deviation*. The function that draws such figures in the authors'
@@ -259,35 +250,35 @@ for apart in (1.9, 2.1):
 # Here are both, for the same three neurons and the same draws.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Figure 2 of the paper with three Gaussians of our own and 150 draws of each. Left: regions that hold 95 %. Right: the same neurons drawn as the authors draw them, the covariance times the unit sphere.\n", "name": "fig-regions"}, "image": {"alt": "Two views of three clouds of points in space; on the left transparent ellipsoids enclose the clouds, on the right ellipsoids a fraction of that size sit in the middle of each cloud."}}
-frame, shape = torch.linalg.qr(normal(3, 3, 3, seed=2))
-spread = torch.tensor(
-    [[0.5, 0.25, 0.1], [0.4, 0.4, 0.12], [0.25, 0.25, 0.25]]
-).double()
+frame = torch.linalg.qr(normal(3, 3, 3, seed=2)).Q
+spread = torch.tensor([[0.9, 0.5, 0.2], [0.8, 0.8, 0.25], [0.5, 0.5, 0.5]]).double()
 space = ms.NeuronDistribution(
-    [[-1.0, -0.6, 0.2], [0.9, -0.5, -0.3], [0.1, 1.1, 0.3]],
+    [[-1.8, -1.2, 0.4], [1.8, -1.0, -0.6], [0.2, 2.2, 0.6]],
     frame @ (spread[..., None] ** 2 * frame.mT),
 )
 draws = space.sample(100_000, torch.Generator().manual_seed(3))
 variances = torch.linalg.eigvalsh(space.cov).flip(-1)  # the authors' semi-axes
 
 
-def show(semi_axes=None, *, ax, azimuth=-60):
+def show(ax, *, azimuth=-60, zoom=0.87, **surface):
     """Ellipsoids and the first draws of each neuron, seen from a side."""
     for i, color in enumerate(plot.COLORS[:3]):
         ax.plot(*draws[:150, i].T, ".", color=color, markersize=1.5)
-    plot.ellipsoid(space, semi_axes=semi_axes, ax=ax)
+    plot.ellipsoid(space, ax=ax, **surface)
     ax.view_init(elev=22, azim=azimuth)
-    ax.set(xlim=(-2.6, 2.4), ylim=(-2, 2.2), zlim=(-1.6, 1.6), aspect="equal")
-    ax.set(xlabel="$w_1$", ylabel="$w_2$", zlabel="$w_3$")
+    ax.set(xlim=(-4.5, 4.5), ylim=(-4, 4), zlim=(-3, 3))
+    ax.set_box_aspect((9, 8, 6), zoom=zoom)  # true proportions
     ax.locator_params(nbins=4)
     return ax
 
 
-fig, axes = plt.subplots(
-    1, 2, figsize=(plot.WIDTH, 3.3), subplot_kw={"projection": "3d"}
+fig, (left, right) = plt.subplots(
+    1, 2, figsize=(plot.WIDTH, 2.9), subplot_kw={"projection": "3d"}
 )
-show(ax=axes[0]).set_title("regions of 95 %", fontsize=10)
-show(variances, ax=axes[1]).set_title("covariance × sphere", fontsize=10)
+right.computed_zorder = False  # small and solid, so drawn over the dots
+show(left, zoom=1.15).set_title("regions of 95 %", y=1)
+show(right, zoom=1.15, semi_axes=variances, alpha=0.9)
+right.set_title("covariance × sphere", y=1)
 plt.show()
 
 # %% [markdown]
@@ -296,31 +287,33 @@ plt.show()
 # the first of the bootstrapped neurons of figure 8. That one we count twice: as printed, and with the same weights measured in thousandths.
 
 # %%
-printed = torch.tensor([[7.93, 2.41, 2.84], [2.41, 5.44, 1.59], [2.84, 1.59, 6.16]])
-cases = {f"neuron {i + 1} of the figure": c for i, c in enumerate(space.cov)} | {
+printed = torch.tensor(
+    [[7.93, 2.41, 2.84], [2.41, 5.44, 1.59], [2.84, 1.59, 6.16]]
+).double()
+cases = {f"neuron {i + 1} above": cov for i, cov in enumerate(space.cov)} | {
     "nearly flat": torch.tensor([1, 0.04, 1e-4]).double().diag(),
-    "figure 8, first neuron": 1e-4 * printed.double(),
-    "the same, in thousandths": 1e2 * printed.double(),
+    "figure 8, first": 1e-4 * printed,
+    "in thousandths": 1e2 * printed,
 }
 size, right, drawn = 100_000, {}, {}
-print(f"{'':26} region  covariance x sphere")
+print(f"{'':16} region  cov x sphere")
 for name, cov in cases.items():
     one = ms.NeuronDistribution(torch.zeros(1, 3), cov[None])
     points = one.sample(size, torch.Generator().manual_seed(4))[:, 0]
-    centre, semi_axes, directions = (part[0] for part in one.ellipsoid())
+    centre, half, directions = (part[0] for part in one.ellipsoid())
     authors = torch.linalg.eigvalsh(one.cov[0]).flip(-1)
-    right[name] = held(points, centre, semi_axes, directions)
+    right[name] = held(points, centre, half, directions)
     drawn[name] = held(points, centre, authors, directions)
-    print(f"{name:26} {right[name]:.3f}   {drawn[name]:.4f}")
+    print(f"{name:16} {right[name]:.3f}   {drawn[name]:.4f}")
 
 error = math.sqrt(0.95 * 0.05 / size)
 assert all(abs(share - 0.95) < 4 * error for share in right.values())
-assert drawn["nearly flat"] < 0.001 and drawn["figure 8, first neuron"] < 0.001
-assert drawn["the same, in thousandths"] > 0.999
+assert drawn["nearly flat"] < 0.001 and drawn["figure 8, first"] < 0.001
+assert drawn["in thousandths"] > 0.999
 
 # %% [markdown]
-# The true region holds 95 % of all of them. Covariance times sphere holds almost nothing where weights are small, and
-# everything once they are written in other units. It also squares the proportions: standard deviations of 1, 0.2 and 0.01
+# The true region holds 95 % of all of them. Covariance times sphere holds fewer than one draw in 1000 where weights are small, and
+# all of them once the same weights are written in other units. It also squares the proportions: standard deviations of 1, 0.2 and 0.01
 # become axes of 1, 0.04 and 0.0001, and a flat neuron looks even flatter.
 #
 # One view of a scene in space is half of it. Turn it:
@@ -329,8 +322,9 @@ assert drawn["the same, in thousandths"] > 0.999
 # %% tags=["hide-input"]
 def turned(azimuth):
     """The regions of 95 % from one side."""
-    fig = plt.figure(figsize=(4.4, 3.8))
-    return show(ax=fig.add_subplot(projection="3d"), azimuth=azimuth)
+    ax = plt.subplots(figsize=(4.4, 3.6), subplot_kw={"projection": "3d"})[1]
+    ax.set(xlabel="$w_1$", ylabel="$w_2$", zlabel="$w_3$")
+    return show(ax, azimuth=azimuth)
 
 
 Flipbook(
@@ -348,23 +342,23 @@ Flipbook(
 # $f$ is the same function: the hidden layer has a **permutation symmetry** {cite}`hechtnielsen1990`. The data cannot say
 # which of the two neurons should come first. The starting point decides that.
 #
-# We train 200 such networks. Each has its own data set of 60 examples, made by $\vec w_1 = (1.5, 0.5)$ and $\vec w_2 = (-0.5, 1.5)$ with
-# noise of 0.2, and its own small random start. Watch the first unit.
+# We train 200 such networks. Each has its own data set of 60 examples, made by $\vec w_1 = (1, -0.3)$ and $\vec w_2 = (-0.3, 1)$ with
+# noise of 0.2, and its own random start. Watch the first unit.
 
 # %%
-teacher = torch.tensor([[1.5, 0.5], [-0.5, 1.5]]).double()
+teacher = torch.tensor([[1.0, -0.3], [-0.3, 1.0]]).double()
 x = normal(200, 60, 2, seed=5)
 y = torch.tanh(x @ teacher.T).sum(2) + 0.2 * normal(200, 60, seed=6)
 
-pairs = (0.1 * normal(200, 2, 2, seed=7)).requires_grad_()  # (network, unit, input)
-adam = torch.optim.Adam([pairs], lr=1e-3)
-for _ in range(4000):
+pairs = (0.5 * normal(200, 2, 2, seed=7)).requires_grad_()  # (N, unit, input)
+adam = torch.optim.Adam([pairs], lr=1e-2)
+for _ in range(1500):
     loss = (torch.tanh(x @ pairs.mT).sum(2) - y).square().mean(1)
     adam.zero_grad()
-    loss.sum().backward()  # networks do not mix, so their gradients do not either
+    loss.sum().backward()  # a sum over networks does not mix them
     adam.step()
 pairs = pairs.detach()
-print(f"loss: {loss.mean():.4f} on average, {loss.max():.4f} at most, 0.04 is noise")
+print(f"loss: mean {loss.mean():.4f}, worst {loss.max():.4f}, noise alone 0.04")
 
 swap = (pairs[:, 0] @ teacher[0] < pairs[:, 0] @ teacher[1]).nonzero().squeeze()
 sorted_pairs = pairs.clone()
@@ -380,7 +374,11 @@ for ax, samples, fitted in zip(
 ):
     for i, color in enumerate(plot.COLORS[:2]):
         ax.plot(
-            *samples[:, i].T, ".", color=color, markersize=3, label=f"unit {i + 1}"
+            *samples[:, i].T,
+            ".",
+            color=color,
+            markersize=3,
+            label=f"unit {i + 1}",
         )
     plot.ellipsoid(fitted, ax=ax)
     ax.set_xlabel("weight of the first input")
@@ -391,7 +389,7 @@ plt.show()
 
 # %% [markdown]
 # **Check**: swapped networks answer the same; as trained, the two units have nearly the same mean and covariance; the region that
-# should hold 30 % of unit 1 holds none of it; and most of the spread goes when the units are put in order.
+# should hold 30 % of unit 1 holds 2 of its 200 draws; and most of the spread goes when the units are put in order.
 
 # %%
 answer, swapped = (torch.tanh(x @ p.mT).sum(2) for p in (pairs, pairs.flip(1)))
@@ -400,14 +398,11 @@ between = (as_trained.mean[0] - as_trained.mean[1]).norm()
 spread = as_trained.cov.diagonal(dim1=1, dim2=2).sum(1).sqrt()
 middle = held(pairs[:, 0], *(part[0] for part in as_trained.ellipsoid(0.3)))
 less = spread**2 / in_order.cov.diagonal(dim1=1, dim2=2).sum(1)
-print(
-    f"distance of the two means {between:.2f}, of the two teachers {2.0**0.5 * 2.5**0.5:.2f}"
-)
-print(f"the region of 30 % holds {middle:.3f} of unit 1, the sorted one", end=" ")
-print(
-    f"{held(sorted_pairs[:, 0], *(part[0] for part in in_order.ellipsoid(0.3))):.3f}"
-)
-print("variance before over after:", [f"{v:.0f}" for v in less])
+apart = (teacher[0] - teacher[1]).norm()
+print(f"the two means are {between:.2f} apart, the two teachers {apart:.2f}")
+ordered = held(sorted_pairs[:, 0], *(part[0] for part in in_order.ellipsoid(0.3)))
+print(f"in the 30 % region: {middle:.3f} as trained, {ordered:.3f} in order")
+print("variance as trained over variance in order:", [f"{v:.0f}" for v in less])
 assert between < 4 * spread.max() * math.sqrt(2 / 200)
 assert middle < 0.02 and less.min() > 10
 
@@ -421,9 +416,9 @@ assert middle < 0.02 and less.min() > 10
 # | claim | verdict |
 # |---|---|
 # | a neuron is a random vector (section 1) | holds; in least squares its mean and covariance are known exactly, and estimates agree |
-# | it is Gaussian (section 1) | holds for least squares; for a hidden layer only if the units are in one order |
+# | it is Gaussian (section 1) | holds for least squares; for a hidden layer not before the units are in one order |
 # | domes show the means as tops (figure 1) | holds for neurons far apart; nearer than two standard deviations there is one top |
-# | ellipsoids show 95 % regions (figure 2) | holds if drawn with roots and a quantile; covariance times sphere can hold 0.04 % |
+# | ellipsoids show 95 % regions (figure 2) | holds if drawn with roots and a quantile; covariance times sphere can hold 0.05 % |
 #
 # ```{exercise} Ten networks
 # :label: ex-ten

@@ -1,6 +1,8 @@
 """Neurons as random vectors: the metric space of a network's parameters, from series to smaller networks."""
 
 from . import datasets
+from .alignment import align
+from .covariance import bootstrap, bootstrap_neurons
 from .neurons import NeuronDistribution, weight_of
 from .series import (
     Skill,
@@ -17,7 +19,7 @@ from .series import (
     windows,
 )
 from .ssa import SSA
-from .training import Ensemble
+from .training import Ensemble, fit, train_ensemble
 
 __version__ = "0.1.0"
 
@@ -27,10 +29,14 @@ __all__ = [
     "NeuronDistribution",
     "Skill",
     "__version__",
+    "align",
     "autocorrelation",
     "average",
+    "bootstrap",
+    "bootstrap_neurons",
     "datasets",
     "dominant_period",
+    "fit",
     "forecast",
     "persistence",
     "ridge_ar",
@@ -38,6 +44,7 @@ __all__ = [
     "seasonal_naive",
     "skill_table",
     "split",
+    "train_ensemble",
     "weight_of",
     "windows",
 ]

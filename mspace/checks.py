@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
 import torch
@@ -14,10 +15,11 @@ __all__ = ["as_recordings", "as_series", "as_tensor", "between", "whole"]
 def whole(value, name: str, least: int, most: int | None = None) -> int:
     """A whole number within limits; floats such as 3.0 are taken, True and "3" are not."""
     limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+    number = None
     try:
-        number = int(value)
-        good = number == value and not isinstance(value, (bool, str)) and number >= least
-        good = bool(good) and (most is None or number <= most)
+        if np.ndim(value) == 0 and np.asarray(value).dtype.kind in "fiu":
+            number = int(value)
+        good = number is not None and number == value and number >= least and (most is None or number <= most)
     except (TypeError, ValueError, OverflowError):
         good = False
     if not good:
@@ -27,7 +29,7 @@ def whole(value, name: str, least: int, most: int | None = None) -> int:
 
 def between(value: float, name: str) -> float:
     """A share strictly between 0 and 1."""
-    if not 0 < value < 1:
+    if not isinstance(value, Real) or not 0 < value < 1:
         raise ValueError(f"{name} must lie between 0 and 1, got {value!r}")
     return float(value)
 

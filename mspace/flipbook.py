@@ -40,23 +40,24 @@ class Flipbook:
         self.values, self.label, self.alt = list(values), label, alt
         if not self.values or not 0 <= start < len(self.values):
             raise ValueError(f"start must be the index of one of the {len(self.values)} values, got {start}")
-        if not alt.strip() or "{}" not in alt:
-            raise ValueError(f"alt must describe a frame and hold {{}} for its value, got {alt!r}")
+        for name, text in (("label", label), ("alt", alt)):
+            if "{}" not in text:
+                raise ValueError(f"{name} must describe a frame and hold {{}} for its value, got {text!r}")
         self.start = start
         self.frames = [_png(draw(v), dpi) for v in self.values]
 
     def __repr__(self) -> str:
-        first, last = (self.label.format(_text(v)) for v in (self.values[0], self.values[-1]))
+        first, last = (_filled(self.label, v) for v in (self.values[0], self.values[-1]))
         return f"Flipbook({len(self.values)} frames, {first} to {last})"
 
     def _repr_html_(self) -> str:
         frames = "".join(
-            f'<img alt="{escape(self.alt.format(_text(v)))}" data-value="{escape(self.label.format(_text(v)))}" '
+            f'<img alt="{escape(_filled(self.alt, v))}" data-value="{escape(_filled(self.label, v))}" '
             f'src="data:image/png;base64,{base64.b64encode(png).decode()}"{"" if i == self.start else " hidden"}/>'
             for i, (v, png) in enumerate(zip(self.values, self.frames, strict=True))
         )
         name = "flipbook-" + hashlib.sha256(b"".join(self.frames)).hexdigest()[:8]
-        shown = escape(self.label.format(_text(self.values[self.start])))
+        shown = escape(_filled(self.label, self.values[self.start]))
         return (
             f'<div class="flipbook"><label for="{name}">turn the pages</label> '
             f'<input id="{name}" type="range" min="0" max="{len(self.values) - 1}" value="{self.start}" step="1" '
@@ -64,14 +65,17 @@ class Flipbook:
         )
 
 
-def _text(value) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _filled(template: str, value) -> str:
+    """The template with its value; other braces, such as those of LaTeX, stay as they are."""
+    return template.replace("{}", f"{value:g}" if isinstance(value, float) else str(value))
 
 
 def _png(drawn, dpi: int | None) -> bytes:
     import matplotlib.pyplot as plt
 
     figure = getattr(drawn, "figure", drawn)
+    if not hasattr(figure, "savefig"):
+        raise ValueError(f"draw must return a figure or an axes of it, got {type(drawn).__name__}")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi or figure.dpi, metadata={"Software": None})
     plt.close(figure)

@@ -197,7 +197,9 @@ def mixture(neurons, points) -> torch.Tensor:
 def density(neurons, *, size=121, ax=None):
     """The `mixture` of neurons in the plane: levels of equal density, or a surface on axes in space."""
     if neurons.dim != 2:
-        raise ValueError(f"neurons must lie in the plane, got dimension {neurons.dim}: take a `marginal` of two coordinates")
+        raise ValueError(
+            f"neurons must lie in the plane, got dimension {neurons.dim}: take a `marginal` of two coordinates"
+        )
     ax = _axes(ax)
     reach = 3.5 * neurons.cov.diagonal(dim1=1, dim2=2).sqrt()
     low, high = (neurons.mean - reach).amin(0), (neurons.mean + reach).amax(0)
@@ -208,16 +210,21 @@ def density(neurons, *, size=121, ax=None):
         count = (size - 1) // 2  # facets that a figure of this size can show
         ax.plot_surface(*_array(grid).transpose(2, 0, 1), _array(values), cmap="cividis", rcount=count, ccount=count)
     else:
-        ax.contourf(*_array(grid).transpose(2, 0, 1), _array(values), levels=10)
+        from matplotlib.colors import PowerNorm
+
+        # Levels at equal steps of the root, or low and wide neurons do not show beside a high one.
+        levels, norm = float(values.max()) * np.linspace(0, 1, 11) ** 2, PowerNorm(0.5)
+        ax.contourf(*_array(grid).transpose(2, 0, 1), _array(values), levels=levels, norm=norm)
         ax.set_aspect("equal")
     return ax
 
 
-def ellipsoid(neurons, level=0.95, *, semi_axes=None, colors: Sequence[str] = COLORS, ax=None):
+def ellipsoid(neurons, level=0.95, *, semi_axes=None, colors: Sequence[str] = COLORS, alpha=0.3, ax=None):
     """The regions that hold `level` of each neuron, curves in the plane or surfaces on axes in space.
 
     Args:
         semi_axes: (m, n), longest first; drawn in place of those that hold `level`
+        alpha: opacity of surfaces
     """
     centres, half, directions = neurons.ellipsoid(level)
     half = half if semi_axes is None else torch.as_tensor(semi_axes, dtype=torch.float64)
@@ -229,7 +236,7 @@ def ellipsoid(neurons, level=0.95, *, semi_axes=None, colors: Sequence[str] = CO
         color = colors[i % len(colors)]
         shell = np.tensordot(shape, sphere, 1) + centre.reshape(-1, *[1] * (sphere.ndim - 1))
         if neurons.dim == 3:
-            ax.plot_surface(*shell, color=color, alpha=0.3, linewidth=0, rcount=60, ccount=60)
+            ax.plot_surface(*shell, color=color, alpha=alpha, linewidth=0, rcount=60, ccount=60)
         else:
             ax.plot(*shell, color=color)
     ax.set_aspect("equal")

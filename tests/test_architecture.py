@@ -3,11 +3,23 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "mspace"
 ORDER = [
-    "checks", "tables", "series", "ssa", "neurons", "training", "models", "alignment", "covariance", "datasets", "plot", "flipbook",
+    "checks",
+    "tables",
+    "series",
+    "ssa",
+    "neurons",
+    "training",
+    "models",
+    "alignment",
+    "covariance",
+    "datasets",
+    "plot",
+    "flipbook",
 ]  # a module may import those before it
 
 
@@ -34,6 +46,15 @@ def test_imports_point_down():
             other = name.split(".")[0]
             assert other in ORDER, f"mspace/{other}: give it a place in the order"
             assert ORDER.index(other) <= ORDER.index(own), f"{path.name} imports {other}, which stands above {own}"
+
+
+def test_modules_import_in_no_circle():
+    graph = {}
+    for path in PACKAGE.rglob("*.py"):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+        graph[name] = set(imported(path))
+    assert "ssa.hankel" in graph["ssa.decomposition"]
+    TopologicalSorter(graph).prepare()  # a circle is a CycleError, which names its modules
 
 
 def test_import_is_light():

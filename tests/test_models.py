@@ -10,6 +10,7 @@ import torch
 from sklearn.decomposition import PCA
 from torch import nn
 from torch.func import functional_call, grad, stack_module_state, vmap
+from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import orthogonal
 
 from mspace.models import OrthogonalAutoencoder, mlp
@@ -176,10 +177,29 @@ def test_copies_and_pickles():
     model = OrthogonalAutoencoder(5, 2, activation=nn.ReLU(), gain=True, generator=seeded()).double().eval()
     x = noise(4, 5)
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert torch.equal(twin(x), model(x)) and not twin.training
+        assert torch.equal(twin(x), model(x)) and not any(m.training for m in twin.modules())
         with torch.no_grad():
             twin.encoder.bias.add_(1)
         assert not torch.equal(twin(x), model(x))
+        weight = twin.encoder.weight.detach().clone()
+        parametrize.remove_parametrizations(twin.encoder, "weight")  # leaves the original as it was
+        assert torch.equal(twin.encoder.weight, weight) and torch.equal(model.encoder.weight, weight)
+        assert parametrize.is_parametrized(twin.decoder) and not isinstance(twin.encoder.weight, property)
+        again = pickle.loads(pickle.dumps(twin))
+        assert torch.equal(copy.deepcopy(twin)(x), twin(x)) and torch.allclose(again(x), twin(x), atol=1e-14)
+        assert again.constrain == "both"
+
+
+def test_a_new_start():
+    model = OrthogonalAutoencoder(6, 2, gain=True, generator=seeded()).double()
+    before = copy.deepcopy(model)
+    with torch.no_grad():
+        model.gain.fill_(3)
+        model.encoder.parametrizations.weight.original.fill_(1)
+    with torch.random.fork_rng(devices=[]):
+        model.reset_parameters()
+    assert off_orthonormal(model) < 1e-12 and (model.gain == 1).all()
+    assert not torch.allclose(model.encoder.weight, before.encoder.weight, atol=0.01)
 
 
 def test_draws_come_from_the_generator_alone():
@@ -210,7 +230,7 @@ def test_mlp():
     [
         (lambda: mlp(3), r"sizes must be at least"),
         (lambda: mlp(3, 0), r"outputs.*at least 1, got 0"),
-        (lambda: mlp(3, 2.0, 1), r"outputs.*got 2\.0"),
+        (lambda: mlp(3, 2.5, 1), r"outputs.*got 2\.5"),
         (lambda: mlp(3, 2, 1, activation=torch.tanh), r"activation must be a module or make one.*nn\.ReLU"),
         (lambda: OrthogonalAutoencoder(5, 6), r"n_hidden must be at most 5.*encoder.*got 6"),
         (lambda: OrthogonalAutoencoder(5, 3, 2), r"n_hidden must be at most 2.*decoder.*got 3"),

@@ -203,9 +203,28 @@ def test_flipbook_escapes_what_it_is_given():
     assert "a &lt; 1" in html and "&quot;quoted&quot; 1" in html
 
 
+def test_flipbook_leaves_the_braces_of_formulas_alone():
+    book = Flipbook(frame, [1], label=r"$x_{max} = {}$", alt=r"$\frac{a}{b}$, {}", dpi=40)
+    assert "$x_{max} = 1$</output>" in book._repr_html_() and r'alt="$\frac{a}{b}$, 1"' in book._repr_html_()
+    assert repr(book) == "Flipbook(1 frames, $x_{max} = 1$ to $x_{max} = 1$)"
+
+
+def test_flipbook_names_a_draw_that_returns_nothing():
+    drawn = []
+    with pytest.raises(ValueError, match="draw must return a figure or an axes of it, got NoneType"):
+        Flipbook(drawn.append, [1, 2, 3], label="{}", alt="{}")
+    assert drawn == [1], "at the first frame, not after the last"
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
-    [({"alt": " "}, "alt"), ({"alt": "no value"}, "alt"), ({"start": 3}, "start"), ({"values": []}, "start")],
+    [
+        ({"alt": " "}, "alt must"),
+        ({"alt": "no value"}, "alt must"),
+        ({"label": "no value"}, "label must"),
+        ({"start": 3}, "start"),
+        ({"values": []}, "start"),
+    ],
 )
 def test_bad_flipbooks_are_refused(change, said):
     options = {"values": [1, 2], "label": "{}", "alt": "{}", "start": 0} | change

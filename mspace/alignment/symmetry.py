@@ -45,8 +45,8 @@ def symmetry_of(activation: nn.Module | Callable[[Tensor], Tensor]) -> Symmetry:
         own = [*g.parameters(), *g.buffers()]
         if any(t.numel() > 1 for t in own):
             raise ValueError(
-                f"activation {activation} has numbers for each unit, which align does not permute: fold them into the "
-                "layers beside it"
+                f"activation {_called(activation)} has numbers for each unit, which align does not permute: fold them into "
+                "the layers beside it"
             )
 
     def f(x: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ def symmetry_of(activation: nn.Module | Callable[[Tensor], Tensor]) -> Symmetry:
     with torch.no_grad():
         y = f(x)
         if not isinstance(y, Tensor) or y.shape != x.shape or not _same(f(x.flip(1)), y.flip(1)):
-            raise ValueError(f"activation must treat the units alike and one by one, got {activation}")
+            raise ValueError(f"activation must treat the units alike and one by one, got {_called(activation)}")
         if own:
             return Symmetry()
         scale, sign = (torch.tensor(v, dtype=y.dtype) for v in ([0.3, 1, 2, 0.7, 5, 1.1], [-1, 1, 1, -1, -1, 1]))
@@ -70,6 +70,12 @@ def symmetry_of(activation: nn.Module | Callable[[Tensor], Tensor]) -> Symmetry:
             signs=signs,
             centre=float(centre[0]) if signs else 0.0,
         )
+
+
+def _called(activation) -> str:
+    if not isinstance(activation, nn.Module):
+        return repr(activation)
+    return ", ".join(type(m).__name__ for m in activation.modules() if not isinstance(m, nn.Sequential))
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

@@ -59,9 +59,16 @@ def plain(model: nn.Module, links: Sequence[Link]) -> nn.Module:
     """A copy whose linked layers have ordinary weights, with the values that their parametrizations gave."""
     model = copy.deepcopy(model)
     for name in _layers(links):
-        module = model.get_submodule(name)
-        for tensor in list(getattr(module, "parametrizations", ())):
-            parametrize.remove_parametrizations(module, tensor, leave_parametrized=True)
+        old = model.get_submodule(name)
+        if not parametrize.is_parametrized(old):
+            continue
+        # not remove_parametrizations: it deletes `weight` from a class that the copy shares with its original
+        new = nn.Linear(old.in_features, old.out_features, old.bias is not None, device="meta")
+        for kind in ("weight", "bias"):
+            if getattr(old, kind) is not None:
+                setattr(new, kind, nn.Parameter(getattr(old, kind).detach().clone()))
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent), last, new.train(old.training))
     return model
 
 

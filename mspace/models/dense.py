@@ -10,6 +10,8 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from ..checks import whole
+
 __all__ = ["mlp"]
 
 
@@ -40,9 +42,7 @@ def mlp(
 
 def linear(n_in: int, n_out: int, *, bias: bool = True, generator: torch.Generator | None = None) -> nn.Linear:
     """A dense layer that starts as torch's own does, and takes nothing from the global stream if given another."""
-    for name, size in (("inputs", n_in), ("outputs", n_out)):
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"the number of {name} of a layer must be a whole number of at least 1, got {size!r}")
+    n_in, n_out = whole(n_in, "the number of inputs of a layer", 1), whole(n_out, "the number of outputs of a layer", 1)
     layer = nn.utils.skip_init(nn.Linear, n_in, n_out, bias=bias, dtype=torch.get_default_dtype())
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -1 / math.sqrt(n_in), 1 / math.sqrt(n_in), generator=generator)

@@ -54,7 +54,8 @@ class OrthogonalAutoencoder(nn.Module):
         if constrain not in CONSTRAINTS:
             raise ValueError(f"constrain must be one of {', '.join(CONSTRAINTS)}, got {constrain!r}")
         self.constrain = constrain
-        self._options = (n_inputs, n_hidden, n_outputs, activation, output, constrain, gain, bias)
+        self._options = {"n_inputs": n_inputs, "n_hidden": n_hidden, "n_outputs": n_outputs, "gain": gain, "bias": bias}
+        self._options |= {"activation": activation, "output": output}
         self.encoder = linear(n_inputs, n_hidden, bias=bias, generator=generator)
         self.decoder = linear(n_hidden, n_inputs if n_outputs is None else n_outputs, bias=bias, generator=generator)
         self.activation, self.output = _function("activation", activation), _function("output", output)
@@ -62,6 +63,16 @@ class OrthogonalAutoencoder(nn.Module):
         for name in ("encoder", "decoder"):
             if constrain in (name, "both"):
                 _constrain(name, getattr(self, name), n_hidden, generator)
+
+    def reset_parameters(self) -> None:
+        """Begin anew, the orthonormal layers too; as in torch, from the global stream."""
+        with torch.no_grad():
+            for layer in (self.encoder, self.decoder):
+                layer.reset_parameters()  # of an orthonormal layer that is the bias only
+                if parametrize.is_parametrized(layer):
+                    layer.weight = haar(*layer.weight.shape).to(layer.weight)
+            if self.gain is not None:
+                self.gain.fill_(1.0)
 
     def hidden(self, x: Tensor) -> Tensor:
         """The code of x, as the decoder receives it: (..., n_inputs) to (..., n_hidden)."""
@@ -74,24 +85,27 @@ class OrthogonalAutoencoder(nn.Module):
     def __deepcopy__(self, memo):
         memo[id(self)] = twin = self.__class__.__new__(self.__class__)
         twin.__dict__ = copy.deepcopy(self.__dict__, memo)
+        for layer in filter(parametrize.is_parametrized, twin.children()):
+            # torch lets copies share the class that holds `weight`, and remove_parametrizations deletes it from there
+            own = layer.__class__
+            layer.__class__ = type(own.__name__, own.__bases__, dict(own.__dict__))
         return twin
 
     def __reduce_ex__(self, protocol):
         # torch does not pickle parametrized modules, which have a class of their own; worker processes need it
-        if not any(parametrize.is_parametrized(m) for m in (self.encoder, self.decoder)):
+        held = [name for name in ("encoder", "decoder") if parametrize.is_parametrized(getattr(self, name))]
+        if not held:
             return super().__reduce_ex__(protocol)
-        return _rebuild, (self._options, self.state_dict(), self.training)
+        constrain = "both" if len(held) == 2 else held[0]
+        options = {**self._options, "constrain": constrain}
+        return _rebuild, (type(self), options, self.state_dict(), self.training), {"constrain": self.constrain}
 
     def extra_repr(self) -> str:
         return f"constrain={self.constrain!r}, gain={self.gain is not None}"
 
 
-def _rebuild(options, state, training) -> OrthogonalAutoencoder:
-    n_inputs, n_hidden, n_outputs, activation, output, constrain, gain, bias = options
-    model = OrthogonalAutoencoder(
-        n_inputs, n_hidden, n_outputs, activation=activation, output=output, constrain=constrain, gain=gain, bias=bias,
-        generator=torch.Generator(),
-    )  # fmt: skip
+def _rebuild(cls, options: dict, state: dict, training: bool) -> OrthogonalAutoencoder:
+    model = cls(**options, generator=torch.Generator())
     model.to(next(iter(state.values())))
     model.load_state_dict(state)
     return model.train(training)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..checks import as_recordings, between, whole
+from ..checks import as_recordings, as_tensor, between, whole
 from ..tables import TextTable
 
 __all__ = ["Skill", "deal_blocks", "origins", "percentiles", "rolling_origin", "skill_table"]
@@ -175,7 +175,7 @@ def rolling_origin(
     answers = [_asked(forecaster, parts[i][:t], steps, i) for i, t in progress(spots)]
     known = [parts[i][:start] for i, _ in spots]
     return Skill(
-        predicted=torch.stack(answers).to(actual.dtype),
+        predicted=torch.stack(answers),
         actual=actual,
         recording=torch.tensor([i for i, _ in spots]),
         origin=torch.tensor([t for _, t in spots]),
@@ -185,7 +185,8 @@ def rolling_origin(
 
 
 def _asked(forecaster, history: Tensor, steps: int, recording: int) -> Tensor:
-    y, want = torch.as_tensor(forecaster(history.clone(), steps)).detach(), (steps, *history.shape[1:])
+    y, want = as_tensor(forecaster(history.clone(), steps), "forecast"), (steps, *history.shape[1:])
+    y = y.detach().to(history.dtype)
     if tuple(y.shape) != want:
         raise ValueError(f"forecaster must return {want} for {steps} steps, got shape {tuple(y.shape)}")
     if not torch.isfinite(y).all():

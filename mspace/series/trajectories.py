@@ -82,8 +82,8 @@ def split(series, *sizes, gap: int = 0) -> list[Tensor]:
     data = series if isinstance(series, Tensor) else as_series(series)
     gap = whole(gap, "gap", 0)
     free = len(data) - gap * (len(sizes) - 1)
-    if not sizes or not all(isinstance(s, Real) and s > 0 for s in sizes):
-        raise ValueError(f"sizes must be one or more positive fractions or counts, got {sizes}")
+    if not sizes or not all(isinstance(s, Real) and 0 < s <= len(data) for s in sizes):
+        raise ValueError(f"sizes must be positive fractions, or counts of up to {len(data)} entries, got {sizes}")
     if all(isinstance(s, Integral) for s in sizes):
         lengths = [int(s) for s in sizes]
     else:
@@ -102,9 +102,9 @@ def autocorrelation(series, max_lag: int | None = None) -> Tensor:
     semidefinite and the noisy far lags are damped.
     """
     x = as_series(series, ndim=(1,)).double()
-    max_lag = len(x) // 2 if max_lag is None else whole(max_lag, "max_lag", 1, len(x) - 1)
     if x.min() == x.max():  # before the mean is taken off, which may leave rounding
         raise ValueError("series is constant: it has no autocorrelation")
+    max_lag = len(x) // 2 if max_lag is None else whole(max_lag, "max_lag", 1, len(x) - 1)
     x = x / x.abs().max()
     x = x - x.mean()
     power = torch.fft.rfft(x, 2 * len(x)).abs() ** 2
@@ -121,7 +121,7 @@ def dominant_period(series, *, max_period: int | None = None) -> int:
     """
     x = as_series(series, ndim=(1,))
     most = len(x) // 2 - 1 if max_period is None else whole(max_period, "max_period", 2, max(2, len(x) - 2))
-    acf = autocorrelation(x, max(2, most + 1))
+    acf = autocorrelation(x, max(1, len(x) - 1))[: most + 2]
     below = (acf < 0).nonzero()
     inner = acf[1:-1]
     peaks = 1 + ((inner > acf[:-2]) & (inner >= acf[2:])).nonzero().flatten()

@@ -74,6 +74,8 @@ def choose(
             for k, rank in enumerate(ranks):
                 loss[o, j, k] = _loss(ssa, rank, actual, method)
     mse, error = loss.mean(0), loss.std(0) / len(spots) ** 0.5
+    if not torch.isfinite(mse).any():
+        raise ValueError("ranks have no recurrence in any of the windows: try smaller ranks, or longer windows")
     best = mse.flatten().argmin()
     good = mse <= mse.flatten()[best] + error.flatten()[best]
     rank = int(good.any(0).nonzero()[0])
@@ -90,7 +92,7 @@ def _sorted(values: Sequence[int], name: str, least: int) -> list[int]:
 
 def _loss(ssa: SSA, rank: int, actual: Tensor, method: str) -> float:
     try:
-        answer = ssa.forecast(len(actual), range(min(rank, len(ssa))), method)
+        answer = ssa.forecast(len(actual), range(min(rank, len(ssa))), method) if len(ssa) else 0.0  # of a zero history
     except Vertical:
         return float("inf")
     return float((answer - actual).square().mean())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import index
@@ -197,12 +197,11 @@ class SSA:
         if group is None or isinstance(group, slice):
             return list(everything[group or slice(None)])
         try:
-            asked = [index(i) for i in ([group] if np.ndim(group) == 0 else group)]
+            found = [group] if hasattr(group, "__index__") and np.ndim(group) == 0 else list(group)
+            asked = [index(i) for i in found if np.asarray(i).dtype != bool]  # True is an index to Python
         except TypeError:
-            asked = []
-        named = asked or (isinstance(group, (Sequence, range)) and len(group) == 0)
-        boolean = any(isinstance(i, (bool, np.bool_)) for i in np.ravel(np.asarray(group)))
-        if not named or boolean or not set(asked) <= set(everything) or len(set(asked)) < len(asked):
+            found, asked = [group], []
+        if len(asked) < len(found) or not set(asked) <= set(everything) or len(set(asked)) < len(asked):
             raise ValueError(f"group must hold different indices from 0 to {len(self) - 1}, got {group!r}")
         return asked
 

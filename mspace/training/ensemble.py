@@ -24,7 +24,7 @@ class Ensemble:
 
     Attributes:
         template: a module of the architecture; its own weights do not matter and are never changed
-        parameters: by name as in ``template.named_parameters()``, each (N, *shape)
+        parameters: by name as in ``template.named_parameters()``, each (N, ...)
         buffers: likewise
         report: what the training has to say of each member, by name, each (N,): such as "loss" and "failed"
     """

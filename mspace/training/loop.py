@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .ensemble import Ensemble
 from .stacks import stack_of
 
-__all__ = ["Data", "Loss", "failures", "fit", "member_seeds", "train_ensemble"]
+__all__ = ["Data", "Loss", "failures", "fit", "member_seeds", "spawn", "train_ensemble"]
 
 Data = tuple[Tensor, Tensor]  # inputs, targets; the first axis is the example
 Loss = Callable[[Tensor, Tensor], Tensor]  # (output, target) -> mean over the batch
@@ -27,10 +27,11 @@ def member_seeds(n_models: int, generator: torch.Generator | None = None, *, fir
     Reads one number from the generator.
     """
     base = int(torch.randint(2**62, (1,), generator=generator))
-    return [_spawn(base, i) for i in range(first, first + n_models)]
+    return [spawn(base, i) for i in range(first, first + n_models)]
 
 
-def _spawn(*keys: int) -> int:
+def spawn(*keys: int) -> int:
+    """A seed that depends on all the keys: streams with different keys share nothing."""
     return int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0] >> 2)
 
 
@@ -81,14 +82,14 @@ def train_ensemble(
     if len(seeds) != n_models:
         raise ValueError(f"seeds must be {n_models}, one for each member, got {len(seeds)}")
     template = _awake(model)
-    (x, y), names = data, dict(model.named_parameters())
+    x, y = data
     starts = [_start(template, init, seed) for seed in seeds]
-    stack = stack_of(template, {k: torch.stack([s[k] for s in starts]) for k in names}, x, y, loss, seeds)
-    best = _train(stack, _batches(len(x), seeds, order, resample, weights, batch_size), epochs, optimizer,
-                  validation, patience, progress)
+    parameters, buffers = ({k: torch.stack([s[i][k] for s in starts]) for k in starts[0][i]} for i in (0, 1))
+    stack = stack_of(template, parameters, x, y, loss, seeds, buffers if init == "independent" else {})
+    epoch = _batches(len(x), seeds, order, resample, weights, batch_size)
+    best = _train(stack, epoch, epochs, optimizer, validation, patience, progress)
     report = {"loss": stack.losses(x, y), **best}
     report["failed"] = ~torch.isfinite(report["loss"])
-    buffers = {k: v.detach().expand(n_models, *v.shape).clone() for k, v in model.named_buffers()}
     return Ensemble(copy.deepcopy(model), stack.parameters(), buffers, report)
 
 
@@ -118,22 +119,31 @@ def _awake(model: nn.Module) -> nn.Module:
     return template
 
 
-def _start(template: nn.Module, init: str, seed: int) -> dict[str, Tensor]:
+def _start(template: nn.Module, init: str, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Parameters and buffers; a parametrized weight may start from a buffer, as an orthonormal one does."""
     if init == "shared":
-        return {k: v.detach().clone() for k, v in template.named_parameters()}
+        return tuple({k: v.detach().clone() for k, v in named} for named in _state(template))
     fresh = copy.deepcopy(template)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_spawn(seed, 1))
+        torch.manual_seed(spawn(seed, 1))
         for module in fresh.modules():
             if hasattr(module, "reset_parameters"):
                 module.reset_parameters()
-    return {k: v.detach() for k, v in fresh.named_parameters()}
+        for ours, theirs in zip(fresh.modules(), template.modules()):
+            if isinstance(theirs, nn.modules.batchnorm._NormBase):  # its statistics come from data
+                for name, held in theirs.named_buffers(recurse=False):
+                    getattr(ours, name).copy_(held)
+    return tuple({k: v.detach() for k, v in named} for named in _state(fresh))
+
+
+def _state(model: nn.Module):
+    return model.named_parameters(), model.named_buffers()
 
 
 def _batches(n: int, seeds, order: str, resample, weights, batch_size: int):
     """A function that gives the minibatches of the next epoch: (index (N, B), weight (N, B) or None)."""
     drawn = torch.arange(n).expand(len(seeds), n) if resample is None else resample
-    streams = [torch.Generator().manual_seed(_spawn(s, 2)) for s in (seeds if order == "own" else [0])]
+    streams = [torch.Generator().manual_seed(spawn(s, 2)) for s in (seeds if order == "own" else [0])]
 
     def epoch():
         shuffled = torch.stack([torch.randperm(drawn.shape[1], generator=g) for g in streams])
@@ -185,7 +195,9 @@ class _Best:
         return {"validation": self.loss, "epochs": self.epoch}
 
 
-def _check(model, data, loss, n_models, init, order, resample, weights, epochs, batch_size, validation, patience) -> None:
+def _check(
+    model, data, loss, n_models, init, order, resample, weights, epochs, batch_size, validation, patience
+) -> None:
     """Everything that could stop a long training late, said before it begins."""
     for what, pair in (("data", data), ("validation", validation)):
         if pair is not None:
@@ -211,7 +223,9 @@ def _check_data(what: str, pair) -> None:
         raise ValueError(f"{what} must be a pair of tensors (inputs, targets), got {type(pair).__name__}")
     x, y = pair
     if len(x) != len(y) or len(x) == 0:
-        raise ValueError(f"{what} must hold as many targets as inputs, and some, got {len(x)} inputs and {len(y)} targets")
+        raise ValueError(
+            f"{what} must hold as many targets as inputs, and some, got {len(x)} inputs and {len(y)} targets"
+        )
     for name, t in (("inputs", x), ("targets", y)):
         bad = t.is_floating_point() and not torch.isfinite(t).all()
         if bad:

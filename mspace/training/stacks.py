@@ -30,8 +30,18 @@ EVALUATED_AT_ONCE = 1 << 22  # numbers an answer of the whole stack may hold
 class _Stack:
     """What the three ways share: the flat parameters, their views by name, and losses over many examples."""
 
-    def __init__(self, template: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, y: Tensor, loss: Callable):
+    def __init__(
+        self,
+        template: nn.Module,
+        parameters: Mapping[str, Tensor],
+        x: Tensor,
+        y: Tensor,
+        loss: Callable,
+        buffers: Mapping[str, Tensor] | None = None,
+    ):
         self.template, self.x, self.y, self.loss = template, x, y, loss
+        own = dict(template.named_buffers())  # a member holds those that differ from the template's, by name (N, ...)
+        self.fixed = {k: v for k, v in (buffers or {}).items() if not torch.equal(v, own[k].expand_as(v))}
         held = {k: self._stored(k, v) for k, v in parameters.items()}
         self.size = len(next(iter(held.values())))
         self.flat = torch.cat([v.reshape(-1) for v in held.values()])
@@ -164,36 +174,36 @@ class DenseStack(_Stack):
 class BatchedStack(_Stack):
     """Any module that `torch.func` can batch: one vmap over members of the gradient of one."""
 
-    def __init__(self, template, parameters, x, y, loss):
-        super().__init__(template, parameters, x, y, loss)
-        self._gradients = vmap(grad(self._member_loss), in_dims=(0, 0, 0, None))
-        self._weighted = vmap(grad(self._member_loss), in_dims=(0, 0, 0, 0))
+    def __init__(self, template, parameters, x, y, loss, buffers=None):
+        super().__init__(template, parameters, x, y, loss, buffers)
+        self._gradients = vmap(grad(self._member_loss), in_dims=(0, 0, 0, 0, None))
+        self._weighted = vmap(grad(self._member_loss), in_dims=(0, 0, 0, 0, 0))
 
-    def _member_loss(self, own, x, y, weight):
-        return _weighted_loss(self.loss, functional_call(self.template, own, (x,)), y, weight)
+    def _member_loss(self, own, fixed, x, y, weight):
+        return _weighted_loss(self.loss, functional_call(self.template, {**own, **fixed}, (x,)), y, weight)
 
     def answers(self, x: Tensor) -> Tensor:
         """(B, ...) -> (N, B, ...)."""
-        return vmap(lambda own: functional_call(self.template, own, (x,)))(self.views)
+        return vmap(lambda own: functional_call(self.template, own, (x,)))({**self.views, **self.fixed})
 
     def gradient(self, index: Tensor, weight: Tensor | None = None) -> None:
         """Fill ``flat.grad`` for the examples index (N, B), each counted `weight` (N, B) times."""
         run = self._gradients if weight is None else self._weighted
-        for name, value in run(self.views, self.x[index], self.y[index], weight).items():
+        for name, value in run(self.views, self.fixed, self.x[index], self.y[index], weight).items():
             self.grads[name].copy_(value)
 
 
 class LoopedStack(_Stack):
     """Any other module, a member after the other; dropout draws from each member's own stream."""
 
-    def __init__(self, template, parameters, x, y, loss, seeds=None):
-        super().__init__(template, parameters, x, y, loss)
+    def __init__(self, template, parameters, x, y, loss, seeds=None, buffers=None):
+        super().__init__(template, parameters, x, y, loss, buffers)
         self.seeds, self.steps = seeds, 0
 
     def answers(self, x: Tensor) -> Tensor:
         """(B, ...) -> (N, B, ...), in evaluation mode."""
         model = copy.deepcopy(self.template).eval()
-        own = ({k: v[i] for k, v in self.views.items()} for i in range(self.size))
+        own = ({k: v[i] for k, v in {**self.views, **self.fixed}.items()} for i in range(self.size))
         return torch.stack([functional_call(model, p, (x,)) for p in own])
 
     def gradient(self, index: Tensor, weight: Tensor | None = None) -> None:
@@ -203,7 +213,8 @@ class LoopedStack(_Stack):
             for i in range(self.size):
                 torch.manual_seed((self.seeds[i] + self.steps) % 2**63)
                 own = {k: v[i].detach().requires_grad_() for k, v in self.views.items()}
-                out = functional_call(self.template, own, (self.x[index[i]],))
+                fixed = {k: v[i] for k, v in self.fixed.items()}
+                out = functional_call(self.template, {**own, **fixed}, (self.x[index[i]],))
                 value = _weighted_loss(self.loss, out, self.y[index[i]], None if weight is None else weight[i])
                 for name, g in zip(own, torch.autograd.grad(value, own.values())):
                     self.grads[name][i].copy_(g)
@@ -242,15 +253,17 @@ def _kind(loss) -> str | None:
     return None
 
 
-def stack_of(template: nn.Module, parameters, x: Tensor, y: Tensor, loss, seeds) -> _Stack:
+def stack_of(template: nn.Module, parameters, x: Tensor, y: Tensor, loss, seeds, buffers=None) -> _Stack:
     """The fastest stack that trains this module on these data."""
     dtype, kind = next(iter(parameters.values())).dtype, _kind(loss)
-    fits = x.ndim == 2 and x.dtype == dtype and (
-        (kind == "mse" and y.ndim == 2 and y.dtype == dtype) or (kind == "cross_entropy" and y.ndim == 1)
+    fits = (
+        x.ndim == 2
+        and x.dtype == dtype
+        and ((kind == "mse" and y.ndim == 2 and y.dtype == dtype) or (kind == "cross_entropy" and y.ndim == 1))
     )
     if _dense_layers(template) and fits:
         return DenseStack(template, parameters, x, y, loss)
-    stack = BatchedStack(template, parameters, x, y, loss)
+    stack = BatchedStack(template, parameters, x, y, loss, buffers)
     random = any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in template.modules())
     if not random:
         try:
@@ -259,4 +272,4 @@ def stack_of(template: nn.Module, parameters, x: Tensor, y: Tensor, loss, seeds)
             return stack
         except (RuntimeError, ValueError):  # no batching rule, or a data-dependent branch
             pass
-    return LoopedStack(template, parameters, x, y, loss, seeds)
+    return LoopedStack(template, parameters, x, y, loss, seeds, buffers)

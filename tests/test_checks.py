@@ -1,0 +1,138 @@
+"""What comes through the door, and what is refused there by its name."""
+
+import math
+from collections import deque
+
+import numpy as np
+import pytest
+import torch
+
+from mspace.checks import as_recordings, as_series, as_tensor, between, whole
+from mspace.tables import TextTable
+
+
+@pytest.mark.parametrize("value", [3, 3.0, np.int64(3), np.float32(3), np.array(3), torch.tensor(3)])
+def test_whole_numbers_of_any_type_are_taken(value):
+    assert whole(value, "width", 3, 3) == 3 and type(whole(value, "width", 1)) is int
+
+
+@pytest.mark.parametrize(
+    "value",
+    [math.nan, math.inf, -math.inf, None, "3", b"3", "", True, np.True_, torch.tensor(True), [20], np.array([20]),
+     torch.tensor([20]), np.array([1, 2]), [1, [2]], 2.5, 3j, 0, -1, 21, object()],
+    ids=repr,
+)  # fmt: skip
+def test_what_is_no_whole_number_within_limits_is_refused(value):
+    with pytest.raises(ValueError, match=r"width must be a whole number from 1 to 20, got "):
+        whole(value, "width", 1, 20)
+
+
+def test_the_limits_are_named():
+    with pytest.raises(ValueError, match=r"^width must be a whole number of at least 2, got 1$"):
+        whole(1, "width", 2)
+
+
+@pytest.mark.parametrize("value", [0, 1, -0.1, 1.1, math.nan, math.inf, None, "0.5", True, [0.5]], ids=repr)
+def test_shares_lie_strictly_between_0_and_1(value):
+    assert between(np.float32(0.5), "level") == 0.5
+    with pytest.raises(ValueError, match="level must lie between 0 and 1, got"):
+        between(value, "level")
+
+
+FLOATS = np.arange(6.0)
+
+
+def frozen():
+    array = FLOATS.copy()
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize(
+    "values",
+    [FLOATS.astype(">f8"), FLOATS.astype(np.longdouble), FLOATS[::-1].copy()[::-1], FLOATS.repeat(2)[::2], frozen(),
+     FLOATS.tolist(), range(6), FLOATS.astype(np.int32), FLOATS.astype(np.uint8), torch.arange(6)],
+    ids="big-endian long-double backwards strided read-only list range int32 uint8 tensor".split(),
+)  # fmt: skip
+def test_every_kind_of_real_numbers_is_float64(values):
+    assert torch.equal(as_tensor(values, "x"), torch.arange(6, dtype=torch.float64))
+
+
+def test_floats_keep_their_type_and_are_not_copied():
+    a, t = FLOATS.astype(np.float32), torch.arange(6.0, requires_grad=True)
+    assert as_tensor(a, "x").dtype == torch.float32 and as_tensor(t, "x") is t
+    as_tensor(a, "x")[0] = 7
+    assert a[0] == 7
+
+
+def test_whole_numbers_that_float32_lacks_are_kept():
+    big = 2**24 + 1
+    assert as_series(torch.tensor([big]))[0] == as_series([big])[0] == as_series(np.array([big]))[0] == big
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([[1.0], [1.0, 2.0]], "got a ragged one"),
+        (["a", "b"], "got dtype <U1"),
+        ([1j], "got dtype complex128"),
+        ([True, False], "got dtype bool"),
+        (None, "got dtype object"),
+        (torch.zeros(2, dtype=torch.complex64), "got dtype torch.complex64"),
+        (torch.zeros(2, dtype=torch.bool), "got dtype torch.bool"),
+    ],
+)
+def test_what_is_not_real_is_refused(values, said):
+    with pytest.raises(ValueError, match=f"x must be an array of real numbers, {said}"):
+        as_tensor(values, "x")
+
+
+@pytest.mark.parametrize(
+    ("series", "ndim", "said"),
+    [
+        (torch.tensor(1.0), (1, 2), r"history must be \(T,\) or \(T, m\) and not empty, got shape \(\)"),
+        (torch.zeros(2, 3, 4), (1, 2), r"got shape \(2, 3, 4\)"),
+        (torch.zeros(2), (2, 3), r"history must be \(T, m\) or \(B, T, m\)"),
+        (torch.zeros(0), (1,), r"history must be \(T,\) and not empty"),
+        (torch.zeros(3, 0), (1, 2), "not empty"),
+        ([0.0, math.nan, 1.0, math.inf], (1,), "history has 2 non-finite rows, the first at 1: fill or cut them out"),
+        ([[0.0, 1.0], [math.nan, -math.inf]], (2,), "history has 1 non-finite rows, the first at 1"),
+    ],
+)
+def test_bad_series_are_refused_by_name(series, ndim, said):
+    with pytest.raises(ValueError, match=said):
+        as_series(series, "history", ndim)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, deque])
+def test_several_recordings_come_in_any_sequence(kind):
+    parts, several = as_recordings(kind([torch.zeros(3), np.ones(5), [1, 2]]))
+    assert several and [len(p) for p in parts] == [3, 5, 2]
+
+
+def test_one_series_is_one_recording():
+    for series in (torch.zeros(3), np.zeros((3, 2)), [1.0, 2.0, 3.0], deque([1.0, 2.0, 3.0])):
+        parts, several = as_recordings(series)
+        assert not several and [len(p) for p in parts] == [3]
+
+
+@pytest.mark.parametrize(
+    ("series", "said"),
+    [
+        ([torch.zeros(9), torch.zeros(9, 2)], r"same channels, got trailing shapes \[\(\), \(2,\)\]"),
+        ([torch.zeros(9), torch.full((2,), math.nan)], r"series\[1\] has 2 non-finite rows"),
+        ([], "not empty"),
+        ("123", "real numbers"),
+    ],
+)
+def test_bad_recordings_are_refused_by_their_number(series, said):
+    with pytest.raises(ValueError, match=said):
+        as_recordings(series)
+
+
+def test_tables_for_terminals_and_pages():
+    table = TextTable(["name", "a|b"], [["one", "1"], ["three", "22"]])
+    assert str(table) == repr(table) == "name   a|b\none    1\nthree  22"
+    assert table._repr_markdown_() == "| name | a\\|b |\n| --- | --- |\n| one | 1 |\n| three | 22 |"
+    with pytest.raises(ValueError, match="rows must have 2 cells, as the header, got one of 3"):
+        TextTable(["a", "b"], [["1", "2"], ["1", "2", "3"]])
