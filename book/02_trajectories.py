@@ -127,9 +127,8 @@ plt.show()
 # In a short window neighbouring samples are almost equal, and the ellipse is flat. It is a circle when the
 # window holds whole half periods.
 #
-# Noise lifts the points off the plane, and projecting them back takes most of it away: what is left is the standard
-# deviation $\sigma$ in each direction, for every $h$. The ellipse meanwhile grows like $\sqrt{h/2}$. So relative to it the
-# noise is $\sigma\sqrt{2/h}$, and a longer window is a cleaner one. The pictures show four noisy periods, of 250 samples
+# Noise lifts the points off the plane. Projected back, they keep of it the standard deviation $\sigma$ in each of the
+# plane's two directions, for every $h$. The ellipse meanwhile grows like $\sqrt{h/2}$. So relative to it the noise is $\sigma\sqrt{2/h}$, and a longer window is a cleaner one. The pictures show four noisy periods, of 250 samples
 # each, in the plane that fits them best, divided by $\sqrt{h/2}$. With two samples a window the path is a thick flat bar, with
 # half a period a thin circle. Turn the pages of the flipbook for the windows between.
 
@@ -144,7 +143,7 @@ def draw_path(width, ax=None):
     noisy, clean = (ms.windows(s, width) @ basis for s in long_sine[1:])
     ax.plot(*noisy.T, color="#9a9a9a", linewidth=0.7, label="measured")
     ax.plot(*clean.T, color=plot.COLORS[0], label="truth")
-    ax.set(xlim=(-1.7, 1.7), ylim=(-1.7, 1.7), aspect="equal")
+    ax.set(xlim=(-2, 2), ylim=(-2, 2), aspect="equal")
     ax.set(xlabel="first direction", ylabel="second direction")
     return ax
 
@@ -226,7 +225,7 @@ assert abs(((anything - nearest) * X).sum()) < 1e-9
 # The paper takes the second way and calls its task *autoregressive decoding*. Three of its details need a word. Its
 # model sees all of the past; with a fixed $h$ only the last $h$ samples matter. Its error is a sum of squares over the
 # free run that it calls MSE; we take the mean, as its code does. And that code never forecasts: its networks
-# rebuild windows that they are shown. We do both, and keep them apart.
+# rebuild windows that they are shown. In this book the two are different tasks.
 #
 # `ms.forecast(model, history, steps)` asks the model again only when its horizon is too short.
 #
@@ -256,7 +255,9 @@ pasts = [
     ms.datasets.noisy_sine(1000, periods=4, generator=seeded(100 + i))
     for i in range(50)
 ]
-models = {w: [ms.ridge_ar(past.series[:700], w) for past in pasts] for w in (2, 200)}
+models = {}
+for w in (2, 200):
+    models[w] = [ms.ridge_ar(past.series[:700], w) for past in pasts]
 runs = {
     w: torch.stack(
         [

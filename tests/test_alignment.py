@@ -413,7 +413,7 @@ def test_networks_in_one_gauge_stay_there():
     [
         (nn.Identity(), Symmetry(True, True, True)),
         (nn.ReLU(inplace=True), Symmetry(scales=True)),
-        (nn.LeakyReLU(0.2), Symmetry(scales=True)),
+        (nn.LeakyReLU(0.2, inplace=True), Symmetry(scales=True)),
         (nn.Tanh(), Symmetry(signs=True)),
         (torch.sin, Symmetry(signs=True)),
         (nn.Sigmoid(), Symmetry(signs=True, centre=0.5)),

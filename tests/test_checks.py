@@ -19,7 +19,7 @@ def test_whole_numbers_of_any_type_are_taken(value):
 @pytest.mark.parametrize(
     "value",
     [math.nan, math.inf, -math.inf, None, "3", b"3", "", True, np.True_, torch.tensor(True), [20], np.array([20]),
-     torch.tensor([20]), np.array([1, 2]), [1, [2]], 2.5, 3j, 0, -1, 21, object()],
+     torch.tensor([20]), np.array([1, 2]), [1, [2]], 2.5, 3j, 0, -1, 21, ...],
     ids=repr,
 )  # fmt: skip
 def test_what_is_no_whole_number_within_limits_is_refused(value):

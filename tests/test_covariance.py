@@ -52,8 +52,18 @@ def test_linear_regression_has_the_sandwich_covariance(resample):
     hc0 = (bread @ (a * residual).T @ (a * residual) @ bread)[:3, :3]
     net = nn.Sequential(nn.Linear(3, 1)).double()
     net[0].weight.data, net[0].bias.data = w[:3].T.clone(), w[3].clone()
-    neurons = ms.bootstrap(net, (x, y), F.mse_loss, n_models=2000, resample=resample, chunk=1000, epochs=40,
-                           batch_size=n, optimizer=descend, generator=seeded()).neurons("0")
+    neurons = ms.bootstrap(
+        net,
+        (x, y),
+        F.mse_loss,
+        n_models=2000,
+        resample=resample,
+        chunk=1000,
+        epochs=40,
+        batch_size=n,
+        optimizer=descend,
+        generator=seeded(),
+    ).neurons("0")
     assert (neurons.cov[0] - hc0).norm() < 0.1 * hc0.norm()
     assert (neurons.mean[0] - w[:3, 0]).abs().max() < 0.01
 
@@ -63,8 +73,18 @@ def variance_of_the_mean(series, **options):
     net = nn.Sequential(nn.Linear(1, 1)).double()
     net[0].bias.data[:] = series.mean()
     data = torch.zeros(len(series), 1).double(), series[:, None]
-    ensemble = ms.bootstrap(net, data, F.mse_loss, n_models=400, chunk=400, epochs=3, batch_size=len(series),
-                            optimizer=descend, generator=seeded(), **options)
+    ensemble = ms.bootstrap(
+        net,
+        data,
+        F.mse_loss,
+        n_models=400,
+        chunk=400,
+        epochs=3,
+        batch_size=len(series),
+        optimizer=descend,
+        generator=seeded(),
+        **options,
+    )
     return float(ensemble.parameters["0.bias"].var())
 
 
@@ -118,7 +138,9 @@ def test_strata_keep_their_counts():
         drawn = labels[Draw("pairs", strata=labels).index(40, seeded(seed))]
         assert torch.equal(torch.bincount(drawn), torch.bincount(labels))
         weight = Draw("weights", strata=labels).weight(40, seeded(seed))
-        assert torch.isclose(weight[labels == 1].sum(), torch.tensor(3.0).double()) and torch.isclose(weight.mean(), torch.tensor(1.0).double())
+        assert torch.isclose(weight[labels == 1].sum(), torch.tensor(3.0).double()) and torch.isclose(
+            weight.mean(), torch.tensor(1.0).double()
+        )
 
 
 def test_moments_merge_exactly():
@@ -138,7 +160,9 @@ def small():
 
 def boot(small, **options):
     net, data = small
-    return ms.bootstrap(net, data, F.mse_loss, **({"n_models": 6, "epochs": 2, "generator": seeded(), "chunk": 2} | options))
+    return ms.bootstrap(
+        net, data, F.mse_loss, **({"n_models": 6, "epochs": 2, "generator": seeded(), "chunk": 2} | options)
+    )
 
 
 def same_bits(a, b):
@@ -179,7 +203,7 @@ def test_independent_members_are_aligned():
     x, teacher = noise(200, 4), dense(4, 3, 2, seed=5)
     for p in teacher.parameters():
         p.data *= 3
-    data = x, teacher(x).detach()
+    data = x, teacher(x).detach() + 0.1 * noise(200, 2, seed=1)
     options = {"epochs": 300, "batch_size": 200, "optimizer": partial(torch.optim.Adam, lr=0.05)}
     loose, tight = (
         ms.bootstrap(teacher, data, F.mse_loss, n_models=20, init="independent", align=a, generator=seeded(), **options)
@@ -243,7 +267,9 @@ def test_a_killed_run_resumes_to_the_same_bits(backend, tmp_path):
     script.write_text(KILLED)
     env = os.environ | {"PYTHONPATH": str(Path(ms.__file__).parent.parent)}
     call = [sys.executable, str(script), backend, str(tmp_path / "store"), str(tmp_path / "all.safetensors")]
-    process = subprocess.Popen(call, env=env, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        call, env=env, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     done = lambda: len(list((tmp_path / "store").glob("chunk-*.safetensors")))  # noqa: E731
     deadline = time.monotonic() + 120
     while done() < 2 and process.poll() is None and time.monotonic() < deadline:
@@ -258,15 +284,22 @@ def test_a_killed_run_resumes_to_the_same_bits(backend, tmp_path):
     assert fresh.read_bytes() == (tmp_path / "all.safetensors").read_bytes()
 
 
+class Fragile(nn.Linear):
+    """Half of its starts are no numbers."""
+
+    def reset_parameters(self):
+        super().reset_parameters()
+        if self.weight[0, 0] > 0:
+            nn.init.constant_(self.weight, torch.nan)
+
+
 def test_failed_members_are_counted_and_left_out(small):
-    net, (x, y) = small
-    target = y.clone()
-    target[0] = 1e6  # whoever draws it twice or more is far off the others
-    with pytest.warns(RuntimeWarning, match="members did not converge and are left out"):
-        kept = ms.bootstrap(net, (x, target), lambda o, t: F.l1_loss(o, t).exp().clamp(max=1e30) * 0 + (o - t).abs().mean(),
-                            n_models=8, chunk=8, epochs=1, generator=seeded(),
-                            optimizer=partial(torch.optim.SGD, lr=1e4))
+    net = nn.Sequential(Fragile(4, 3)).double()
+    nn.init.zeros_(net[0].weight)
+    with pytest.warns(RuntimeWarning, match=r"of 8 members did not converge and are left out"):
+        kept = boot((net, small[1]), n_models=8, chunk=3, init="independent", align=None)
     assert 2 <= len(kept) < 8 and len(kept.report["member"]) == len(kept)
+    assert torch.isfinite(kept.parameters["0.weight"]).all()
 
 
 @pytest.mark.parametrize(
@@ -294,7 +327,11 @@ def test_bad_input_is_refused(small, change, said):
 
 def test_what_is_wrong_with_the_data_is_said_before_training(small):
     net, (x, y) = small
-    for data, said in (((x * torch.nan, y), "NaN"), ((x, y[:5]), "60 inputs and 5 targets"), ((x[:0], y[:0]), "and some")):
+    for data, said in (
+        ((x * torch.nan, y), "NaN"),
+        ((x, y[:5]), "60 inputs and 5 targets"),
+        ((x[:0], y[:0]), "and some"),
+    ):
         with pytest.raises(ValueError, match=said):
             ms.bootstrap(net, data, F.mse_loss, epochs=10**9)
     with pytest.raises(ValueError, match="not in the model; layers that have: 0, 2"):

@@ -222,6 +222,7 @@ def test_mlp():
     assert mlp(3, 2, bias=False)[0].bias is None
     own = nn.PReLU()
     assert mlp(3, 4, 2, activation=own)[1] is not own
+    assert OrthogonalAutoencoder(3, 2, activation=own, output=own).activation is not own
     assert mlp(3, 4, 2, activation=lambda: nn.LeakyReLU(0.3))[1].negative_slope == 0.3
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..alignment import align as aligned
 from ..checks import whole
-from ..neurons import NeuronDistribution
+from ..neurons import NeuronDistribution, weight_of
 from ..training import Data, Ensemble, Loss, failures, member_seeds, train_ensemble
 from ..training.loop import spawn
 from .draws import KINDS, Draw, block_length, overlap
@@ -122,6 +122,7 @@ def bootstrap_neurons(
 
     Memory does not grow with `n_models`: chunks are merged as they come. Failures are judged within a chunk.
     """
+    weight_of(model, layer, axis=axis)  # a layer that is not there is named before any training
     moments = None
     for part in _chunks(
         model,

@@ -62,7 +62,7 @@ class SSA:
         if method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
         exponent = int(np.frexp(max(np.abs(s).max() for s in parts))[1])
-        hankel = HankelOperator([np.ldexp(s, -exponent) for s in parts], window)
+        hankel = HankelOperator([np.ldexp(s, -exponent) for s in parts], window)  # ldexp copies
         if rank is not None and whole(rank, "rank", 1) > min(hankel.shape):
             raise ValueError(
                 f"rank must be at most {min(hankel.shape)} for a trajectory matrix {hankel.shape}, got {rank}"
@@ -218,11 +218,11 @@ class SSA:
 
 
 def _channels(series) -> tuple[list[np.ndarray], tuple[int, ...] | None]:
-    """Float64 channels, copied, and the trailing shape they came in (None: recordings, each of one channel)."""
+    """Float64 channels, and the trailing shape they came in (None: recordings, each of one channel)."""
     parts, several = as_recordings(series)
     if several and parts[0].ndim > 1:
         raise ValueError("recordings must be (T,) each: decompose the channels of one recording, or one channel")
-    parts = [p.detach().cpu().double().numpy().copy() for p in parts]
+    parts = [p.detach().cpu().double().numpy() for p in parts]
     if several:
         return parts, None
-    return (parts, ()) if parts[0].ndim == 1 else ([c.copy() for c in parts[0].T], parts[0].shape[1:])
+    return (parts, ()) if parts[0].ndim == 1 else (list(parts[0].T), parts[0].shape[1:])
