@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import statistics
 import time
 
@@ -34,7 +35,7 @@ GOALS = {  # layers: ratio in float32, in float64
 def problem(sizes, dtype):
     """A network, its data and its loss: windows of a series onto themselves, or classes."""
     torch.manual_seed(0)
-    layers = [m for a, b in zip(sizes, sizes[1:]) for m in (nn.Linear(a, b), nn.ReLU())]
+    layers = [m for a, b in itertools.pairwise(sizes) for m in (nn.Linear(a, b), nn.ReLU())]
     net = nn.Sequential(*layers[:-1]).to(dtype)
     if sizes[0] == sizes[-1]:
         x = torch.randn(11_000 + sizes[0], dtype=dtype).unfold(0, sizes[0], 1)
@@ -103,7 +104,7 @@ def ratios(rounds: int, steps: int) -> None:
 
 def processes(rounds: int) -> None:
     """Wall time of a bootstrap in one process and in two."""
-    net, x, y, loss = problem((100, 10, 100), torch.float32)
+    net, x, _y, loss = problem((100, 10, 100), torch.float32)
     found = []
     for _ in range(rounds + 1):
         wall = []

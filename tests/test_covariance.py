@@ -1,5 +1,6 @@
 """The bootstrap against theory, and against kill -9: oracles O4.0a to O4.0d."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -37,7 +38,7 @@ def ar1(n, phi=0.8, seed=0):
 
 def dense(*sizes, seed=0):
     torch.manual_seed(seed)
-    layers = [m for a, b in zip(sizes, sizes[1:]) for m in (nn.Linear(a, b), nn.Tanh())]
+    layers = [m for a, b in itertools.pairwise(sizes) for m in (nn.Linear(a, b), nn.Tanh())]
     return nn.Sequential(*layers[:-1]).double()
 
 
@@ -203,14 +204,14 @@ def test_independent_members_are_aligned():
     x, teacher = noise(200, 4), dense(4, 3, 2, seed=5)
     for p in teacher.parameters():
         p.data *= 3
-    data = x, teacher(x).detach() + 0.1 * noise(200, 2, seed=1)
+    data = x, teacher(x).detach() + 0.5 * noise(200, 2, seed=1)
     options = {"epochs": 300, "batch_size": 200, "optimizer": partial(torch.optim.Adam, lr=0.05)}
     loose, tight = (
         ms.bootstrap(teacher, data, F.mse_loss, n_models=20, init="independent", align=a, generator=seeded(), **options)
         for a in (None, "auto")
     )
     close = tight.report["aligned"]
-    assert close.sum() >= 12
+    assert close.sum() >= 8
     spread = lambda e: float(e.keep(close).neurons("0").cov.diagonal(dim1=1, dim2=2).sum())  # noqa: E731
     assert spread(tight) < 0.1 * spread(loose)
     assert torch.allclose(tight(x), loose(x), rtol=0, atol=1e-10)
