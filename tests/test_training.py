@@ -1,5 +1,6 @@
 """Training side by side is training one after another; every way of batching, and the door."""
 
+import itertools
 from functools import partial
 
 import pytest
@@ -22,7 +23,7 @@ def noise(*shape, seed=0):
 def dense(*sizes, activation=nn.Tanh, seed=0):
     torch.manual_seed(seed)
     layers = []
-    for a, b in zip(sizes, sizes[1:]):
+    for a, b in itertools.pairwise(sizes):
         layers += [nn.Linear(a, b), activation()]
     return nn.Sequential(*layers[:-1]).double()
 
@@ -184,7 +185,8 @@ def test_each_member_keeps_its_best_on_held_out_data():
     for i in range(3):
         assert torch.isclose(F.mse_loss(patient[i](held[0]), held[1]), patient.report["validation"][i])
         best = int(patient.report["epochs"][i])
-        short = train_ensemble(net, data, F.mse_loss, 3, generator=seeded(), **(options | {"epochs": best, "validation": None}))
+        stopped = options | {"epochs": best, "validation": None}
+        short = train_ensemble(net, data, F.mse_loss, 3, generator=seeded(), **stopped)
         assert (short.parameters["0.weight"][i] - patient.parameters["0.weight"][i]).abs().max() < 1e-12
     alone = train_ensemble(net, data, F.mse_loss, 1, patience=5, generator=seeded(), **options)
     assert (alone.parameters["0.weight"][0] - patient.parameters["0.weight"][0]).abs().max() < 1e-12
@@ -236,6 +238,14 @@ def test_windows_are_trained_on_without_a_copy():
     ],
 )
 def test_bad_input_is_refused_before_training(change, said):
-    options = {"model": dense(4, 5, 3), "data": regression(), "loss": F.mse_loss, "n_models": 2, "epochs": 10**9} | change
+    options = {
+        "model": dense(4, 5, 3),
+        "data": regression(),
+        "loss": F.mse_loss,
+        "n_models": 2,
+        "epochs": 10**9,
+    } | change
     with pytest.raises(ValueError, match=said):
-        train_ensemble(options.pop("model"), options.pop("data"), options.pop("loss"), options.pop("n_models"), **options)
+        train_ensemble(
+            options.pop("model"), options.pop("data"), options.pop("loss"), options.pop("n_models"), **options
+        )
