@@ -80,21 +80,20 @@ def bootstrap(
         model,
         data,
         loss,
-        n_models,
-        resample,
-        block,
-        strata,
-        groups,
-        init,
-        chunk,
-        n_jobs,
-        store,
-        generator,
-        progress,
-        training,
+        n_models=n_models,
+        resample=resample,
+        block=block,
+        strata=strata,
+        groups=groups,
+        init=init,
+        chunk=chunk,
+        n_jobs=n_jobs,
+        store=store,
+        generator=generator,
+        progress=progress,
+        **training,
     )
-    whole_lot = Ensemble.cat(list(chunks))
-    return _align(_converged(whole_lot), model, init, align)
+    return _align(_converged(Ensemble.cat(list(chunks))), model, init, align)
 
 
 def bootstrap_neurons(
@@ -104,43 +103,18 @@ def bootstrap_neurons(
     layer: str | Sequence[str],
     *,
     axis: int = 0,
-    n_models: int = 100,
-    resample: str = "auto",
-    block: int | str | None = None,
-    strata: Tensor | str | None = "auto",
-    groups: Tensor | None = None,
     init: str = "shared",
     align: str | None = "auto",
-    chunk: int = 25,
-    n_jobs: int | None = None,
-    store: str | os.PathLike | None = None,
-    generator: torch.Generator | None = None,
-    progress: Callable[[Iterable], Iterable] = iter,
-    **training,
+    **options,
 ) -> NeuronDistribution:
     """Mean and covariance of one layer's neurons by `bootstrap`, keeping moments and not members.
 
-    Memory does not grow with `n_models`: chunks are merged as they come. Failures are judged within a chunk.
+    Memory does not grow with the number of members: chunks are merged as they come. Failures are judged within
+    a chunk. Options as in `bootstrap`.
     """
     weight_of(model, layer, axis=axis)  # a layer that is not there is named before any training
     moments = None
-    for part in _chunks(
-        model,
-        data,
-        loss,
-        n_models,
-        resample,
-        block,
-        strata,
-        groups,
-        init,
-        chunk,
-        n_jobs,
-        store,
-        generator,
-        progress,
-        training,
-    ):
+    for part in _chunks(model, data, loss, init=init, **options):
         samples = _align(_converged(part, least=1), model, init, align).samples(layer, axis=axis)
         found = Moments.of(samples)
         moments = found if moments is None else moments.merge(found)
@@ -179,18 +153,19 @@ def _chunks(
     model,
     data,
     loss,
-    n_models,
-    resample,
-    block,
-    strata,
-    groups,
-    init,
-    chunk,
-    n_jobs,
-    store,
-    generator,
-    progress,
-    training,
+    *,
+    n_models=100,
+    resample="auto",
+    block=None,
+    strata="auto",
+    groups=None,
+    init="shared",
+    chunk=25,
+    n_jobs=None,
+    store=None,
+    generator=None,
+    progress=iter,
+    **training,
 ) -> Iterator[Ensemble]:
     """Finished chunks in order, each trained here, elsewhere, or long ago."""
     from joblib import Parallel, delayed
