@@ -424,7 +424,7 @@ def test_networks_in_one_gauge_stay_there():
         (nn.PReLU(), Symmetry()),
         (nn.Sequential(nn.ReLU(), nn.Dropout()), Symmetry(scales=True)),
     ],
-    ids=str,
+    ids=lambda v: getattr(v, "__name__", type(v).__name__),
 )
 def test_symmetries(activation, expected):
     """The table of the methods, found by asking."""
