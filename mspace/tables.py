@@ -31,4 +31,10 @@ class TextTable:
 
     def _repr_markdown_(self) -> str:
         lines = [self.header, ["---"] * len(self.header), *self.rows]
-        return "\n".join("| " + " | ".join(str(c).replace("|", "\\|") for c in r) + " |" for r in lines)
+        return "\n".join("| " + " | ".join(_cell(str(c)) for c in r) + " |" for r in lines)
+
+
+def _cell(text: str) -> str:
+    """Bars escaped; numbers with their errors and intervals stay on one line, words may wrap."""
+    escaped = text.replace("|", "\\|")
+    return escaped if any(c.isalpha() for c in text) else escaped.replace(" ", "\N{NO-BREAK SPACE}")

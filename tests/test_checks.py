@@ -136,3 +136,8 @@ def test_tables_for_terminals_and_pages():
     assert table._repr_markdown_() == "| name | a\\|b |\n| --- | --- |\n| one | 1 |\n| three | 22 |"
     with pytest.raises(ValueError, match="rows must have 2 cells, as the header, got one of 3"):
         TextTable(["a", "b"], [["1", "2"], ["1", "2", "3"]])
+
+
+def test_numbers_in_a_table_do_not_wrap_and_words_do():
+    text = TextTable(["claim", "value"], [["two words", "0.5 ± 0.1"]])._repr_markdown_()
+    assert "| two words | 0.5\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.1 |" in text
