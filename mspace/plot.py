@@ -219,12 +219,13 @@ def density(neurons, *, size=121, ax=None):
     return ax
 
 
-def ellipsoid(neurons, level=0.95, *, semi_axes=None, colors: Sequence[str] = COLORS, alpha=0.3, ax=None):
+def ellipsoid(neurons, level=0.95, *, semi_axes=None, colors: Sequence = COLORS, alpha=0.3, detail=60, ax=None):
     """The regions that hold `level` of each neuron, curves in the plane or surfaces on axes in space.
 
     Args:
         semi_axes: (m, n), longest first; drawn in place of those that hold `level`
         alpha: opacity of surfaces
+        detail: facets round a surface, fewer for small or many ones
     """
     centres, half, directions = neurons.ellipsoid(level)
     half = half if semi_axes is None else torch.as_tensor(semi_axes, dtype=torch.float64)
@@ -236,7 +237,7 @@ def ellipsoid(neurons, level=0.95, *, semi_axes=None, colors: Sequence[str] = CO
         color = colors[i % len(colors)]
         shell = np.tensordot(shape, sphere, 1) + centre.reshape(-1, *[1] * (sphere.ndim - 1))
         if neurons.dim == 3:
-            ax.plot_surface(*shell, color=color, alpha=alpha, linewidth=0, rcount=60, ccount=60)
+            ax.plot_surface(*shell, color=color, alpha=alpha, linewidth=0, rcount=detail, ccount=detail)
         else:
             ax.plot(*shell, color=color)
     ax.set_aspect("equal")

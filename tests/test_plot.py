@@ -174,6 +174,8 @@ def test_ellipsoids_in_space():
     assert plot.ellipsoid(p, ax=ax) is ax
     assert all(np.allclose(mahalanobis(p, i, shell), 2.7955, atol=1e-4) for i, shell in enumerate(seen))
     plot.ellipsoid(p, semi_axes=torch.ones(2, 3), ax=ax)
+    fine, coarse = (plot.ellipsoid(p, **kw).collections[0].get_facecolor() for kw in ({}, {"detail": 12}))
+    assert 0 < len(coarse) < len(fine) / 4
     radius = (torch.as_tensor(np.stack(seen[2])) - p.mean[0][:, None, None]).norm(dim=0)
     assert np.allclose(radius, 1), "other axes are drawn where they are given"
     with pytest.raises(ValueError, match="plane or in space, got dimension 4"):

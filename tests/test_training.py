@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mspace.models import OrthogonalAutoencoder
 from mspace.training import Ensemble, failures, fit, member_seeds, train_ensemble
 from mspace.training.stacks import BatchedStack, DenseStack, LoopedStack, stack_of
 
@@ -134,6 +135,20 @@ def test_a_member_does_not_depend_on_how_many_follow(init):
     for name in few.parameters:
         assert (few.parameters[name] - many.parameters[name][:3]).abs().max() < 1e-12
     assert (many.samples("0")[0] - many.samples("0")[1]).abs().max() > 1e-4, "members must differ"
+
+
+def test_independent_members_have_starting_frames_of_their_own():
+    """An orthonormal weight starts from a buffer, so members need their own; trained, each is as if alone."""
+    net, x = OrthogonalAutoencoder(4, 2, generator=seeded()).double(), regression()[0]
+    start, end = (
+        train_ensemble(net, (x, x), F.mse_loss, 3, init="independent", epochs=e, generator=seeded()) for e in (0, 2)
+    )
+    assert (start.samples("encoder").std(0) > 0.01).all() and (start.samples("decoder").std(0) > 0.01).all()
+    frames = end.samples("encoder")
+    assert (frames @ frames.mT - torch.eye(2).double()).abs().max() < 1e-12
+    alone = train_ensemble(net, (x, x), F.mse_loss, 1, init="independent", epochs=2, generator=seeded())
+    assert (frames[0] - alone.samples("encoder")[0]).abs().max() < 1e-12
+    assert (end.report["loss"] - (end(x) - x).square().mean((1, 2))).abs().max() < 1e-12
 
 
 def test_dropout_too_and_the_global_stream_is_left_alone():
