@@ -45,17 +45,12 @@ import matplotlib.pyplot as plt
 import torch
 
 import mspace as ms
-from mspace import plot
+from mspace import plot, seeded
 from mspace.flipbook import Flipbook
 from mspace.tables import TextTable
 
 torch.set_num_threads(1)
 plot.book_style()
-
-
-def seeded(seed):
-    """A stream of random numbers of its own."""
-    return torch.Generator().manual_seed(seed)
 
 
 # %% [markdown]

@@ -48,18 +48,13 @@ import torch.nn.functional as F
 from torch import nn
 
 import mspace as ms
-from mspace import plot
+from mspace import plot, seeded
 from mspace.flipbook import Flipbook
 from mspace.models import OrthogonalAutoencoder
 from mspace.tables import TextTable
 
 torch.set_num_threads(1)
 plot.book_style()
-
-
-def seeded(seed):
-    """A stream of random numbers of its own."""
-    return torch.Generator().manual_seed(seed)
 
 
 def minimised(model, x, steps=300):

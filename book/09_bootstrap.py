@@ -51,7 +51,7 @@ from scipy.signal import lfilter
 from torch import nn
 
 import mspace as ms
-from mspace import plot
+from mspace import plot, seeded
 from mspace.covariance import Draw, block_length
 from mspace.flipbook import Flipbook
 from mspace.models import mlp
@@ -59,11 +59,6 @@ from mspace.tables import TextTable
 
 torch.set_num_threads(1)
 plot.book_style()
-
-
-def seeded(seed):
-    """A stream of random numbers of its own."""
-    return torch.Generator().manual_seed(seed)
 
 
 def normal(*shape, seed):

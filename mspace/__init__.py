@@ -2,6 +2,7 @@
 
 from . import datasets
 from .alignment import align
+from .checks import seeded
 from .covariance import bootstrap, bootstrap_neurons
 from .neurons import NeuronDistribution, weight_of
 from .series import (
@@ -42,6 +43,7 @@ __all__ = [
     "ridge_ar",
     "rolling_origin",
     "seasonal_naive",
+    "seeded",
     "skill_table",
     "split",
     "train_ensemble",

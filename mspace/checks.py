@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["as_recordings", "as_series", "as_tensor", "between", "whole"]
+__all__ = ["as_recordings", "as_series", "as_tensor", "between", "seeded", "whole"]
 
 
 def whole(value, name: str, least: int, most: int | None = None) -> int:
@@ -73,3 +73,8 @@ def as_recordings(series) -> tuple[list[Tensor], bool]:
     if len(shapes) > 1:
         raise ValueError(f"recordings must have the same channels, got trailing shapes {sorted(shapes)}")
     return parts, several
+
+
+def seeded(seed: int) -> torch.Generator:
+    """A stream of random numbers of its own, to hand in as ``generator=``; the global one is never touched."""
+    return torch.Generator().manual_seed(whole(seed, "seed", 0))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mspace.checks import as_recordings, as_series, as_tensor, between, whole
+from mspace.checks import as_recordings, as_series, as_tensor, between, seeded, whole
 from mspace.tables import TextTable
 
 
@@ -141,3 +141,12 @@ def test_tables_for_terminals_and_pages():
 def test_numbers_in_a_table_do_not_wrap_and_words_do():
     text = TextTable(["claim", "value"], [["two words", "0.5 ± 0.1"]])._repr_markdown_()
     assert "| two words | 0.5\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.1 |" in text
+
+
+def test_seeded_streams_are_their_own():
+    before = torch.random.get_rng_state()
+    first, second = (torch.randn(3, generator=seeded(s)) for s in (4, 4))
+    assert torch.equal(first, second) and not torch.equal(first, torch.randn(3, generator=seeded(5)))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    with pytest.raises(ValueError, match="seed must be a whole number of at least 0, got -1"):
+        seeded(-1)
