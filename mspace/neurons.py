@@ -10,6 +10,8 @@ import torch
 from scipy.special import gammaincinv
 from torch import Tensor, nn
 
+from .checks import between
+
 __all__ = ["NeuronDistribution", "weight_of"]
 
 NEGATIVE = 1e-8  # of the largest eigenvalue: below minus that a matrix is no covariance, above it rounding
@@ -119,8 +121,7 @@ class NeuronDistribution:
         Returns:
             centres (m, n), semi-axes (m, n) longest first, directions (m, n, n), unit vectors in columns
         """
-        if not 0 < level < 1:
-            raise ValueError(f"level must lie between 0 and 1, got {level}")
+        level = between(level, "level")
         power, axes = (x.flip(-1) for x in self._spectrum())
         rank = (power > 0).sum(1, keepdim=True)
         quantile = torch.from_numpy(2 * gammaincinv(rank.clamp(min=1).numpy() / 2, level))

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..checks import whole
 from .ensemble import Ensemble
 from .stacks import stack_of
 
@@ -21,13 +22,13 @@ Loss = Callable[[Tensor, Tensor], Tensor]  # (output, target) -> mean over the b
 NOT_ELEMENTWISE = ("LBFGS", "Muon", "Adafactor", "SparseAdam")
 
 
-def member_seeds(n_models: int, generator: torch.Generator | None = None, *, first: int = 0) -> list[int]:
+def member_seeds(n_models: int, generator: torch.Generator | None = None) -> list[int]:
     """A seed for each member, so that member i is the same however many there are: (n_models,).
 
     Reads one number from the generator.
     """
     base = int(torch.randint(2**62, (1,), generator=generator))
-    return [spawn(base, i) for i in range(first, first + n_models)]
+    return [spawn(base, i) for i in range(n_models)]
 
 
 def spawn(*keys: int) -> int:
@@ -203,9 +204,8 @@ def _check(
         if pair is not None:
             _check_data(what, pair)
     n = len(data[0])
-    for name, value in (("n_models", n_models), ("epochs", epochs), ("batch_size", batch_size)):
-        if int(value) != value or value < (0 if name == "epochs" else 1):
-            raise ValueError(f"{name} must be a whole number of at least {int(name != 'epochs')}, got {value}")
+    for name, value, least in (("n_models", n_models, 1), ("epochs", epochs, 0), ("batch_size", batch_size, 1)):
+        whole(value, name, least)
     for name, value, known in (("init", init, ("shared", "independent")), ("order", order, ("own", "shared"))):
         if value not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
@@ -249,5 +249,5 @@ def _check_model(model: nn.Module, data: Data, loss: Loss) -> None:
         raise ValueError(f"model and loss do not fit the data {tuple(x.shape)}, {tuple(y.shape)}: {why}") from why
     if value.ndim:
         raise ValueError(f"loss must be the mean over the batch, a scalar, got shape {tuple(value.shape)}")
-    if isinstance(y, Tensor) and value.isnan():
+    if value.isnan():
         warnings.warn("the loss of the untrained model is not a number", RuntimeWarning, stacklevel=4)
