@@ -328,6 +328,16 @@ def test_bad_input_is_refused(small, change, said):
         boot(small, **change)
 
 
+def test_a_block_is_chosen_at_rest_and_after_the_data_were_checked():
+    x = ms.windows(noise(200), 20)
+    net = nn.Sequential(nn.Linear(20, 8), nn.Dropout(0.5), nn.Linear(8, 20)).double()
+    before = torch.random.get_rng_state()
+    ms.bootstrap(net, (x, x), F.mse_loss, n_models=2, block="auto", epochs=0, generator=seeded())
+    assert torch.equal(torch.random.get_rng_state(), before) and net.training
+    with pytest.raises(ValueError, match="data must be finite"):
+        ms.bootstrap(net, (x * torch.nan, x), F.mse_loss, n_models=2, block="auto")
+
+
 def test_what_is_wrong_with_the_data_is_said_before_training(small):
     net, (x, y) = small
     for data, said in (

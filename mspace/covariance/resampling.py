@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -175,11 +176,11 @@ def _chunks(
     taken = {"resample", "weights", "seeds", "order", "init"} & training.keys()
     if taken:
         raise ValueError(f"options {sorted(taken)} of train_ensemble are set by bootstrap itself")
+    options = {"init": init, "order": "own" if resample == "fixed" or init == "independent" else "shared"} | training
+    train_ensemble(model, data, loss, 1, **(options | {"epochs": 0, "seeds": [0]}))  # what is wrong is said now
     draw = _draw(model, data, loss, resample, block, strata, groups)
     seeds = member_seeds(n_models, generator)
     parts = [seeds[i : i + chunk] for i in range(0, n_models, chunk)]
-    options = {"init": init, "order": "own" if resample == "fixed" or init == "independent" else "shared"} | training
-    train_ensemble(model, data, loss, 1, **(options | {"epochs": 0, "seeds": [0]}))  # what is wrong is said now
     paths = _paths(store, parts, model, data, loss, draw, options)
     jobs = (delayed(_train)(model, data, loss, part, draw, options, path) for part, path in zip(parts, paths))
     done = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
@@ -231,8 +232,9 @@ def _draw(model, data, loss, resample, block, strata, groups) -> Draw:
 
 
 def _losses(model, data, loss) -> Tensor:
+    resting = copy.deepcopy(model).eval()  # dropout would draw from the global stream
     with torch.no_grad():
-        out = model(data[0])
+        out = resting(data[0])
         return torch.stack([loss(o, t) for o, t in zip(out.split(1), data[1].split(1))])
 
 
