@@ -179,10 +179,15 @@ def weight_of(model: nn.Module, layer: str | Sequence[str], *, axis: int = 0) ->
     if axis not in (0, 1):
         raise ValueError(f"axis must be 0 (rows) or 1 (columns), got {axis}")
     names = [layer] if isinstance(layer, str) else list(layer)
+    return live_weight_of(model, names, axis).detach().clone()
+
+
+def live_weight_of(model: nn.Module, names: Sequence[str], axis: int) -> Tensor:
+    """The same with its gradient."""
     parts = [_matrix(model, name, axis) for name in names]
     if not parts or len({len(p) for p in parts}) > 1:
         raise ValueError(f"layer must name matrices of as many rows each, got {[tuple(p.shape) for p in parts]}")
-    return torch.cat(parts, 1).clone()
+    return torch.cat(parts, 1)
 
 
 def _matrix(model: nn.Module, name: str, axis: int) -> Tensor:
@@ -196,7 +201,7 @@ def _matrix(model: nn.Module, name: str, axis: int) -> Tensor:
         known = [n or "''" for n, m in modules.items() if _has_rows(m)]
         said = "has no rows" if name in modules or isinstance(weight, Tensor) else "is not in the model"
         raise ValueError(f"layer {name!r} {said}; layers that have: {', '.join(known) or 'none'}")
-    weight = weight.detach().unflatten(0, (getattr(owner, "groups", 1), -1))
+    weight = weight.unflatten(0, (getattr(owner, "groups", 1), -1))
     if isinstance(owner, nn.modules.conv._ConvTransposeNd):
         weight = weight.transpose(1, 2)
     return (weight if axis == 0 else weight.transpose(1, 2)).flatten(0, 1).flatten(1)
@@ -206,7 +211,7 @@ def _recurrent(layer: nn.Module, name: str, axis: int) -> Tensor:
     end = "_l0" if isinstance(layer, nn.RNNBase) else ""
     if axis == 1:
         raise ValueError(f"layer {name!r} is recurrent: name its weight_ih{end} or weight_hh{end} to take columns")
-    return torch.cat([getattr(layer, f"weight_{kind}{end}").detach() for kind in ("ih", "hh")], 1)
+    return torch.cat([getattr(layer, f"weight_{kind}{end}") for kind in ("ih", "hh")], 1)
 
 
 def _has_rows(module: nn.Module) -> bool:

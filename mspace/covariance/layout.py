@@ -1,0 +1,73 @@
+"""All parameters of a network as one vector, and which of its numbers belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["STRUCTURES", "blocks_of", "flatten", "positions", "unflatten"]
+
+STRUCTURES = ("full", "layer", "neuron", "diagonal")
+
+
+def flatten(model: nn.Module) -> Tensor:
+    """The parameters in the order of ``named_parameters``, (p,), float64 on the CPU."""
+    parts = [p.detach().to("cpu", torch.float64).reshape(-1) for p in model.parameters()]
+    if not parts:
+        raise ValueError("model has no parameters")
+    return torch.cat(parts)
+
+
+def unflatten(model: nn.Module, vector: Tensor) -> dict[str, Tensor]:
+    """By name, views of a vector (..., p), each (..., *shape)."""
+    named = dict(model.named_parameters())
+    parts = vector.split([p.numel() for p in named.values()], dim=-1)
+    return {k: v.unflatten(-1, p.shape) if p.ndim else v[..., 0] for (k, p), v in zip(named.items(), parts)}
+
+
+def positions(model: nn.Module, layers: str | Sequence[str] | None = None) -> Tensor:
+    """Where the parameters of some layers stand in the vector, ascending, (q,).
+
+    Args:
+        layers: names of modules or of parameters; all parameters if None
+    """
+    place = unflatten(model, torch.arange(sum(p.numel() for p in model.parameters())))
+    if layers is None:
+        return torch.cat([v.reshape(-1) for v in place.values()])
+    names = [layers] if isinstance(layers, str) else list(layers)
+    found = [[v.reshape(-1) for k, v in place.items() if not n or k == n or k.startswith(f"{n}.")] for n in names]
+    for name, parts in zip(names, found):
+        if not parts:
+            raise ValueError(f"layers: {name!r} is no layer with parameters; parameters are {', '.join(place)}")
+    if not names:
+        raise ValueError("layers must name at least one layer, or be None for all")
+    return torch.cat([v for parts in found for v in parts]).unique()
+
+
+def blocks_of(model: nn.Module, structure: str, layers: str | Sequence[str] | None = None) -> list[Tensor]:
+    """The positions that share a covariance, as batches of blocks of one size, each (k, b).
+
+    Args:
+        structure: "full", one block of all; "layer", a block for the parameters of each module; "neuron", one for
+            each unit: the rows with its number, and its bias, in the parameters of a module; "diagonal", single numbers
+        layers: as in `positions`
+    """
+    if structure not in STRUCTURES:
+        raise ValueError(f"structure must be one of {', '.join(STRUCTURES)}, got {structure!r}")
+    wanted = positions(model, layers)
+    if structure == "full":
+        return [wanted[None]]
+    if structure == "diagonal":
+        return [wanted[:, None]]
+    groups: dict[tuple, list[Tensor]] = {}
+    for name, place in unflatten(model, torch.arange(sum(p.numel() for p in model.parameters()))).items():
+        if torch.isin(place, wanted).any():
+            module, _, own = name.rpartition(".")
+            stack = own.rpartition("_l")[2] if own.rpartition("_l")[1] else ""  # layers of a recurrent stack
+            rows = place.reshape(len(place) if place.ndim else 1, -1)
+            groups.setdefault((module, stack, len(rows) if structure == "neuron" else None), []).append(rows)
+    if structure == "layer":
+        return [torch.cat([r.reshape(-1) for r in rows]).sort().values[None] for rows in groups.values()]
+    return [torch.cat(rows, 1) for rows in groups.values()]
