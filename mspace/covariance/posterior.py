@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jacrev
+from torch.func import functional_call
 
 from ..checks import whole
 from ..neurons import NeuronDistribution, live_weight_of, weight_of
@@ -144,13 +144,11 @@ class GaussianPosterior:
         if plain:
             index = functional_call(read, held, ()).detach().round().long()
             return NeuronDistribution(mean, torch.stack([self.cov(row) for row in index]))
-        at = self.named()
 
-        def rows(values):
-            return functional_call(read, {f"model.{k}": v for k, v in values.items()}, ())
+        def rows(vector):
+            return functional_call(read, {f"model.{k}": v for k, v in self.named(vector).items()}, ())
 
-        slopes = jacrev(rows)({k: v.double() for k, v in at.items()})
-        slope = torch.cat([slopes[k].reshape(*mean.shape, -1) for k in at], -1)[..., self.index]
+        slope = torch.autograd.functional.jacobian(rows, self.mean)[..., self.index]
         return NeuronDistribution(mean, slope @ self.cov() @ slope.mT)
 
     def sample(self, size: int, generator: torch.Generator | None = None) -> Ensemble:
