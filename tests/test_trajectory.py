@@ -1,3 +1,5 @@
+import itertools
+import copy
 from functools import partial
 
 import pytest
@@ -48,7 +50,7 @@ def test_batch_means_are_of_the_size_of_the_sandwich_and_rather_below(regression
 
 def test_a_minibatch_counts_for_as_many_examples(regression):
     net, data, truth = regression
-    options = dict(method="batch_means", rate=0.25, steps=4000, chains=40)
+    options = {"method": "batch_means", "rate": 0.25, "steps": 4000, "chains": 40}
     one, four = (online(net, data, F.mse_loss, batch_size=b, generator=seeded(3), **options).cov() for b in (1, 4))
     assert 0.75 < four.trace() / one.trace() < 1.33
     assert truth.trace() / 2 < four.trace() < 1.5 * truth.trace()
@@ -92,7 +94,7 @@ def test_batch_means_equal_their_definition():
     ends, direct = batch_ends(700, 0.6, 5), torch.zeros(4, 4, dtype=torch.float64)
     for c in range(3):
         mean = iterates[ends[0] :, c].mean(0)
-        for a, b in zip(ends, ends[1:]):
+        for a, b in itertools.pairwise(ends):
             gap = iterates[a:b, c].mean(0) - mean
             direct += (b - a) * torch.outer(gap, gap) / 5
     assert torch.allclose(fed(BatchMeans([torch.arange(4)[None]], 700, 0.6, 5), iterates)[0][0], direct, atol=1e-10)
@@ -117,6 +119,31 @@ def test_plug_in_curvature_is_the_mean_second_derivative_along_the_path():
         found.before(away[i], torch.zeros(1, size).double(), torch.tensor([[i]]))
     found._bend()
     assert torch.allclose(found.curved, direct, atol=1e-12)
+    pairs = PlugIn(net, (x, y), F.mse_loss, [torch.arange(size)[None]], "hessian")
+    pairs.before(
+        away[:2, 0], torch.zeros(2, size).double(), torch.tensor([[0, 3], [1, 4]])
+    )  # two chains, batches of two
+    pairs._bend()
+    met = [(0, 0), (0, 3), (1, 1), (1, 4)]
+    direct = sum(torch.autograd.functional.hessian(partial(loss_at, i=i), start + away[c, 0]) for c, i in met)
+    assert torch.allclose(pairs.curved, direct, atol=1e-12)
+
+
+def test_the_mean_is_that_of_a_plain_descent():
+    net = nn.Sequential(nn.Linear(2, 6), nn.Tanh(), nn.Dropout(0.5), nn.Linear(6, 3)).double()
+    x, y = torch.randn(50, 2, generator=seeded(5)).double(), torch.randn(50, 3, generator=seeded(6)).double()
+    found = online(net, (x, y), F.mse_loss, rate=0.1, alpha=0.6, steps=1000, batch_size=2, generator=seeded(7))
+    by_hand, draw = copy.deepcopy(net).eval(), seeded(7)  # dropout is at rest
+    total = torch.zeros(len(found.mean)).double()
+    for i in range(1, 1001):
+        some = torch.randint(50, (1, 2), generator=draw)[0]
+        by_hand.zero_grad()
+        F.mse_loss(by_hand(x[some]), y[some]).backward()
+        with torch.no_grad():
+            for p in by_hand.parameters():
+                p -= 0.1 * i**-0.6 * p.grad
+        total += torch.cat([p.detach().flatten() for p in by_hand.parameters()])
+    assert torch.allclose(found.mean, total / 1000, atol=1e-10)
 
 
 def test_rate_by_default_is_one_over_the_trace_of_the_curvature(regression):
@@ -151,20 +178,20 @@ def test_few_batches_are_said(regression):
 @pytest.mark.parametrize(
     "options, said",
     [
-        (dict(method="welford"), "method must be one of plugin"),
-        (dict(curvature="fisher"), "curvature must be one of"),
-        (dict(structure="row"), "structure must be one of"),
-        (dict(alpha=0.5), "alpha must lie between"),
-        (dict(alpha=1.0), "alpha must lie between"),
-        (dict(steps=10), "steps must be a whole number"),
-        (dict(chains=0), "chains must be"),
-        (dict(rate=-1.0), "rate must be positive"),
-        (dict(rate=1e3), "rate 1e\\+03 is too large"),
-        (dict(layers="7"), "'7' is no layer"),
-        (dict(layers=[]), "layers must name"),
-        (dict(optimizer=torch.optim.Adam), "must be plain SGD .* got Adam"),
-        (dict(optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9)), "must be plain SGD"),
-        (dict(optimizer=partial(torch.optim.SGD, lr=0.1), rate=0.1), "must be plain SGD and name the rate alone"),
+        ({"method": "welford"}, "method must be one of plugin"),
+        ({"curvature": "fisher"}, "curvature must be one of"),
+        ({"structure": "row"}, "structure must be one of"),
+        ({"alpha": 0.5}, "alpha must lie between"),
+        ({"alpha": 1.0}, "alpha must lie between"),
+        ({"steps": 10}, "steps must be a whole number"),
+        ({"chains": 0}, "chains must be"),
+        ({"rate": -1.0}, "rate must be positive"),
+        ({"rate": 1e3}, "rate 1e\\+03 is too large"),
+        ({"layers": "7"}, "'7' is no layer"),
+        ({"layers": []}, "layers must name"),
+        ({"optimizer": torch.optim.Adam}, "must be plain SGD .* got Adam"),
+        ({"optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9)}, "must be plain SGD"),
+        ({"optimizer": partial(torch.optim.SGD, lr=0.1), "rate": 0.1}, "must be plain SGD and name the rate alone"),
     ],
 )
 def test_bad_options(regression, options, said):
