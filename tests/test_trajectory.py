@@ -1,5 +1,5 @@
-import itertools
 import copy
+import itertools
 from functools import partial
 
 import pytest
@@ -129,11 +129,12 @@ def test_plug_in_curvature_is_the_mean_second_derivative_along_the_path():
     assert torch.allclose(pairs.curved, direct, atol=1e-12)
 
 
-def test_the_mean_is_that_of_a_plain_descent():
-    net = nn.Sequential(nn.Linear(2, 6), nn.Tanh(), nn.Dropout(0.5), nn.Linear(6, 3)).double()
+@pytest.mark.parametrize("rest", [[nn.Dropout(0.5)], []], ids=["dropout at rest", "dense"])
+def test_the_mean_is_that_of_a_plain_descent(rest):
+    net = nn.Sequential(nn.Linear(2, 6), nn.Tanh(), *rest, nn.Linear(6, 3)).double()
     x, y = torch.randn(50, 2, generator=seeded(5)).double(), torch.randn(50, 3, generator=seeded(6)).double()
     found = online(net, (x, y), F.mse_loss, rate=0.1, alpha=0.6, steps=1000, batch_size=2, generator=seeded(7))
-    by_hand, draw = copy.deepcopy(net).eval(), seeded(7)  # dropout is at rest
+    by_hand, draw = copy.deepcopy(net).eval(), seeded(7)
     total = torch.zeros(len(found.mean)).double()
     for i in range(1, 1001):
         some = torch.randint(50, (1, 2), generator=draw)[0]
