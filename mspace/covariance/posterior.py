@@ -11,12 +11,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from ..checks import whole
-from ..neurons import NeuronDistribution, live_weight_of, weight_of
+from ..neurons import NeuronDistribution, weight_of
 from ..training import Ensemble
 from .layout import flatten, positions, unflatten
+from .reading import Reader
 
 __all__ = ["Block", "GaussianPosterior"]
 
@@ -138,17 +138,11 @@ class GaussianPosterior:
         delta method).
         """
         mean = weight_of(self.model(), layer, axis=axis)
-        read = _Reader(self.template, [layer] if isinstance(layer, str) else list(layer), axis)
-        held = {f"model.{k}": v for k, v in self.named(torch.arange(len(self.mean), dtype=torch.float64)).items()}
-        plain = _plain(read)
-        if plain:
-            index = functional_call(read, held, ()).detach().round().long()
+        read = Reader(self.template, layer, axis)
+        index = read.places()
+        if index is not None:
             return NeuronDistribution(mean, torch.stack([self.cov(row) for row in index]))
-
-        def rows(vector):
-            return functional_call(read, {f"model.{k}": v for k, v in self.named(vector).items()}, ())
-
-        slope = torch.autograd.functional.jacobian(rows, self.mean)[..., self.index]
+        slope = torch.autograd.functional.jacobian(read.at, self.mean)[..., self.index]
         return NeuronDistribution(mean, slope @ self.cov() @ slope.mT)
 
     def sample(self, size: int, generator: torch.Generator | None = None) -> Ensemble:
@@ -238,27 +232,6 @@ class GaussianPosterior:
         count = sum(k.startswith("cov/") for k in tensors)
         blocks = tuple(Block(tensors[f"index/{i}"], tensors[f"cov/{i}"]) for i in range(count))
         return cls(template, tensors["mean"], blocks, told["report"])
-
-
-class _Reader(nn.Module):
-    """A layer's neurons as the answer of a module, so that parameters can be swapped in."""
-
-    def __init__(self, model: nn.Module, layer: Sequence[str], axis: int):
-        super().__init__()
-        self.model, self.layer, self.axis = copy.deepcopy(model).double(), layer, axis
-
-    def forward(self) -> Tensor:
-        return live_weight_of(self.model, self.layer, self.axis)
-
-
-def _plain(read: _Reader) -> bool:
-    """Whether every number of the layer is one parameter, not something made from parameters."""
-    total = sum(p.numel() for p in read.model.parameters())
-    count = {f"model.{k}": v for k, v in unflatten(read.model, torch.arange(1.0, total + 1).double()).items()}
-    twice = {k: -v for k, v in count.items()}
-    first, second = (functional_call(read, held, ()) for held in (count, twice))
-    whole_numbers = torch.equal(first, first.round()) and torch.equal(first, -second)
-    return bool(whole_numbers and first.min() >= 1 and first.max() <= total and len(first.unique()) == first.numel())
 
 
 def _restricted(blocks: Sequence[Block], kept: Tensor) -> tuple[Block, ...]:
