@@ -1,0 +1,56 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mspace import seeded
+from mspace.models import mlp
+from mspace.training import refine
+
+
+def line():
+    x = torch.randn(60, 4, generator=seeded(0), dtype=torch.float64)
+    return x, x @ torch.ones(4, 2, dtype=torch.float64) + torch.randn(60, 2, generator=seeded(1), dtype=torch.float64)
+
+
+def test_least_squares_and_ridge_in_closed_form():
+    x, y = line()
+    net = nn.Linear(4, 2, bias=False).double()
+    start = net.weight.detach().clone()
+    found = refine(net, (x, y), F.mse_loss, tolerance=1e-10)
+    assert torch.allclose(found.weight, torch.linalg.lstsq(x, y).solution.T, atol=1e-8)
+    assert torch.equal(net.weight, start)
+    decay = 0.3  # the mean is over 60 * 2 numbers
+    ridge = torch.linalg.solve(x.T @ x + decay / 2 * x.numel() / 2 * torch.eye(4), x.T @ y).T
+    assert torch.allclose(refine(net, (x, y), F.mse_loss, weight_decay=decay, tolerance=1e-10).weight, ridge, atol=1e-8)
+
+
+def test_a_network_ends_at_a_minimum_of_the_type_and_mode_it_came_in():
+    x, y = line()
+    net = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Dropout(0.5), nn.Linear(3, 2))
+    found = refine(net, (x.float(), y.float()), F.mse_loss, steps=5000, tolerance=1e-5)
+    assert found.training and found[0].weight.dtype == torch.float32
+    again = found.double().eval()
+    F.mse_loss(again(x), y).backward()
+    assert max(p.grad.abs().max() for p in again.parameters()) < 2e-5
+    with torch.no_grad():
+        assert F.mse_loss(again(x), y) < F.mse_loss(net.double().eval()(x), y)
+
+
+def test_too_few_steps_are_said():
+    with pytest.warns(RuntimeWarning, match="no minimum within 2 steps"):
+        refine(mlp(4, 3, 2, generator=seeded(2)).double(), line(), F.mse_loss, steps=2)
+
+
+@pytest.mark.parametrize(
+    "options, said", [({"steps": 0}, "steps"), ({"weight_decay": -1}, "weight_decay"), ({"tolerance": 0}, "tolerance")]
+)
+def test_bad_options(options, said):
+    with pytest.raises(ValueError, match=said):
+        refine(mlp(4, 2).double(), line(), F.mse_loss, **options)
+
+
+def test_bad_data():
+    x, y = line()
+    with pytest.raises(ValueError, match="as many targets"):
+        refine(mlp(4, 2).double(), (x, y[:3]), F.mse_loss)
