@@ -1,0 +1,29 @@
+"""Distances between Gaussian neurons, each with the barycenter that belongs to it.
+
+`wasserstein2` takes any covariance; `jeffreys`, `hellinger` and `fisher_rao` need full rank and no unit;
+`euclidean` sees means alone; `functional` compares what neurons compute. A `Metric` of one's own is two functions.
+"""
+
+from .bias import debiased, split_half
+from .euclidean import euclidean, functional
+from .fisher_rao import fisher_rao, fisher_rao_bounds
+from .information import hellinger, jeffreys
+from .metric import Metric
+from .testing import MergeTest, merge_test
+from .wasserstein import geodesic, wasserstein2
+
+__all__ = [
+    "MergeTest",
+    "Metric",
+    "debiased",
+    "euclidean",
+    "fisher_rao",
+    "fisher_rao_bounds",
+    "functional",
+    "geodesic",
+    "hellinger",
+    "jeffreys",
+    "merge_test",
+    "split_half",
+    "wasserstein2",
+]

@@ -1,0 +1,149 @@
+"""Distances that compare densities: they need covariances of full rank, and no unit of measurement."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..neurons import NeuronDistribution
+from .barycenters import members_of
+from .metric import Metric
+
+__all__ = ["hellinger", "jeffreys", "require_full_rank", "whiten"]
+
+TOLERANCE, ITERATIONS = 1e-12, 1000
+
+
+def require_full_rank(name: str, *populations: NeuronDistribution) -> None:
+    """Say which neurons have no density, and what to do about it."""
+    for p in populations:
+        power = torch.linalg.eigvalsh(p.cov)
+        flat = power[:, 0] <= p.dim * torch.finfo(power.dtype).eps * power[:, -1]
+        if flat.any():
+            raise ValueError(
+                f"{name} needs covariances of full rank, got {int(flat.sum())} of {len(p)} singular, the first of "
+                f"neuron {int(flat.nonzero()[0])}: use wasserstein2, draw more than {p.dim} models, take fewer "
+                "coordinates with `marginal`, or add a small multiple of the identity to `cov`"
+            )
+
+
+def whiten(p: NeuronDistribution) -> Tensor:
+    """L^-1 (m, n, n), where L L^T is the covariance."""
+    lower = torch.linalg.cholesky(p.cov)
+    return torch.linalg.solve_triangular(lower, torch.eye(p.dim, dtype=lower.dtype).expand_as(lower), upper=False)
+
+
+def _jeffreys(p: NeuronDistribution, q: NeuronDistribution) -> Tensor:
+    require_full_rank("jeffreys", p, *([] if q is p else [q]))
+    white, other = whiten(p), whiten(q)
+    precision, precisions = white.mT @ white, other.mT @ other
+    found = torch.empty(len(p), len(q), dtype=torch.float64)
+    for i in range(len(p)):
+        step = q.mean - p.mean[i]
+        near = (step @ white[i].T).square().sum(1) + (other @ step[..., None]).square().sum((1, 2))
+        # tr P_i S_j + tr P_j S_i - 2n as one trace of differences, which vanishes with them
+        spread = ((precision[i] - precisions) * (q.cov - p.cov[i])).sum((1, 2))
+        found[i] = (near + spread) / 2
+    return (found if q is not p else (found + found.T) / 2).clamp(min=0)
+
+
+def _jeffreys_center(p: NeuronDistribution, weights: Tensor, start=None) -> NeuronDistribution:
+    """Minimise over the mean, then over the covariance, each in closed form, until nothing changes.
+
+    With A the mean precision and B the mean of S_i + (m - m_i)(m - m_i)^T the best covariance solves S A S = B: it
+    is the geometric mean of A^-1 and B (Moakher and Batchelor 2006, for equal means).
+    """
+    require_full_rank("jeffreys", p)
+    white = whiten(p)
+    precision = white.mT @ white
+    a = torch.einsum("km,mij->kij", weights, precision)
+    pulled = torch.einsum("km,mij,mj->ki", weights, precision, p.mean)
+    average, scatter = weights @ p.mean, torch.einsum("km,mij->kij", weights, p.cov)
+    upper = torch.linalg.cholesky(a).mT
+    mean, cov = average, None
+    for _ in range(ITERATIONS):
+        step = p.mean - mean[:, None]
+        b = scatter + torch.einsum("km,kmi,kmj->kij", weights, step, step)
+        new = _solve_riccati(upper, b)
+        inverse = torch.linalg.inv(new)
+        mean = torch.linalg.solve(a + inverse, pulled + (inverse @ average[..., None])[..., 0])
+        if cov is not None and _still(new, cov):
+            break
+        cov = new
+    return NeuronDistribution(mean, new)
+
+
+def _solve_riccati(upper: Tensor, b: Tensor) -> Tensor:
+    """S with S A S = B, where A = U^T U: S = U^-1 (U B U^T)^1/2 U^-T."""
+    power, axes = torch.linalg.eigh(upper @ b @ upper.mT)
+    half = torch.linalg.solve_triangular(upper, axes * power.clamp(min=0)[..., None, :] ** 0.25, upper=True)
+    return half @ half.mT
+
+
+def _hellinger(p: NeuronDistribution, q: NeuronDistribution) -> Tensor:
+    require_full_rank("hellinger", p, *([] if q is p else [q]))
+    volume, volumes = (torch.linalg.cholesky(x.cov).diagonal(dim1=1, dim2=2).log().sum(1) for x in (p, q))
+    found = torch.empty(len(p), len(q), dtype=torch.float64)
+    for i in range(len(p)):
+        lower = torch.linalg.cholesky((p.cov[i] + q.cov) / 2)
+        step = torch.linalg.solve_triangular(lower, (q.mean - p.mean[i])[..., None], upper=False)
+        larger = lower.diagonal(dim1=1, dim2=2).log().sum(1) - (volume[i] + volumes) / 2
+        found[i] = step.square().sum((1, 2)) / 8 + larger
+    if q is p:
+        found = ((found + found.T) / 2).fill_diagonal_(0.0)
+    return (-torch.expm1(-found.clamp(min=0))).sqrt()
+
+
+def _hellinger_center(p: NeuronDistribution, weights: Tensor, start) -> NeuronDistribution:
+    """Maximise the mean affinity, the integral of sqrt(p_i q), as EM would a mixture: it never falls.
+
+    sqrt(p_i q) is a Gaussian again; the moments of these, weighted by their mass, are those of the next q (Nielsen and
+    Boltz 2011 have the case of equal masses).
+    """
+    require_full_rank("hellinger", p)
+    white = whiten(p)
+    precision = white.mT @ white
+    pull = (precision @ p.mean[..., None])[..., 0]
+    volume = torch.linalg.slogdet(precision).logabsdet
+    center, member, weight = members_of(weights)
+    begin = start or NeuronDistribution(weights @ p.mean, torch.einsum("km,mij->kij", weights, p.cov))
+    mean, cov = begin.mean, begin.cov
+    for _ in range(ITERATIONS):
+        inverse = torch.linalg.inv(cov)
+        both = (precision[member] + inverse[center]) / 2
+        spread = torch.linalg.inv(both)
+        middle = (pull[member] + (inverse @ mean[..., None])[center, :, 0]) / 2
+        middle = (spread @ middle[..., None])[..., 0]
+        apart = p.mean[member] - mean[center]
+        # log of the affinity: P_i (P_i + P)^-1 P is the precision of the sum
+        far = torch.einsum("bi,bij,bjk,bkl,bl->b", apart, precision[member], spread, inverse[center], apart) / 8
+        size = (volume[member] + torch.linalg.slogdet(inverse).logabsdet[center]) / 4 + spread.logdet() / 2 - far
+        mass = _softmax(weight.log() + size, center, len(mean))
+        new = torch.zeros_like(mean).index_add_(0, center, mass[:, None] * middle)
+        off = middle - new[center]
+        moments = spread + off[:, :, None] * off[:, None]
+        grown = torch.zeros_like(cov).index_add_(0, center, mass[:, None, None] * moments)
+        done = _still(grown, cov) and ((new - mean).square().sum(1) <= TOLERANCE**2 * _trace(grown)).all()
+        mean, cov = new, grown
+        if done:
+            break
+    return NeuronDistribution(mean, (cov + cov.mT) / 2)
+
+
+def _softmax(logs: Tensor, center: Tensor, k: int) -> Tensor:
+    """Weights that add to one for each center."""
+    top = torch.full((k,), -torch.inf, dtype=logs.dtype).scatter_reduce_(0, center, logs, "amax")
+    raw = (logs - top[center]).exp()
+    return raw / torch.zeros(k, dtype=logs.dtype).index_add_(0, center, raw)[center]
+
+
+def _still(new: Tensor, old: Tensor) -> bool:
+    return bool(((new - old).norm(dim=(1, 2)) <= TOLERANCE * new.norm(dim=(1, 2))).all())
+
+
+def _trace(cov: Tensor) -> Tensor:
+    return cov.diagonal(dim1=1, dim2=2).sum(1)
+
+
+jeffreys = Metric(_jeffreys, _jeffreys_center, power=1, name="jeffreys")
+hellinger = Metric(_hellinger, _hellinger_center, name="hellinger")
