@@ -21,6 +21,7 @@ ORDER = [
     "clustering",
     "communities",
     "selection",
+    "reduction",
     "datasets",
     "plot",
     "flipbook",
