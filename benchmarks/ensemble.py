@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mspace import bootstrap
+from mspace.training.loop import FusedAdam
 from mspace.training.stacks import BatchedStack, stack_of
 
 MEMBERS, BATCH = 100, 16
@@ -70,7 +71,7 @@ def side_by_side(net, x, y, loss, kind=None):
     """A step of all members; `kind` forces a way, else the package chooses."""
     stacked = {k: v.detach().expand(MEMBERS, *v.shape).clone() for k, v in net.named_parameters()}
     stack = stack_of(net, stacked, x, y, loss, [0] * MEMBERS) if kind is None else kind(net, stacked, x, y, loss)
-    optimizer = torch.optim.Adam([stack.flat], lr=1e-3, fused=True)
+    optimizer = FusedAdam(stack.flat)
 
     def step():
         stack.gradient(torch.randint(len(x), (MEMBERS, BATCH)))

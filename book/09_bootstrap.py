@@ -860,4 +860,4 @@ TextTable(["claim", "verdict", "what we found"], verdicts)
 # ```
 # ````
 #
-# **Next**: a covariance without resampling, from the curvature of the loss at one trained network.
+# **Next**: {ref}`ch:hessian`, a covariance without resampling.

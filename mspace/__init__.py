@@ -3,7 +3,18 @@
 from . import datasets
 from .alignment import align
 from .checks import seeded
-from .covariance import bootstrap, bootstrap_neurons
+from .covariance import (
+    GaussianPosterior,
+    bootstrap,
+    bootstrap_neurons,
+    calibration,
+    laplace,
+    online,
+    predict,
+    sandwich,
+    variational,
+)
+from .metrics import Metric, euclidean, fisher_rao, functional, hellinger, jeffreys, wasserstein2
 from .neurons import NeuronDistribution, weight_of
 from .series import (
     Skill,
@@ -20,13 +31,15 @@ from .series import (
     windows,
 )
 from .ssa import SSA
-from .training import Ensemble, fit, train_ensemble
+from .training import Ensemble, fit, refine, train_ensemble
 
 __version__ = "0.1.0"
 
 __all__ = [
     "SSA",
     "Ensemble",
+    "GaussianPosterior",
+    "Metric",
     "NeuronDistribution",
     "Skill",
     "__version__",
@@ -35,18 +48,31 @@ __all__ = [
     "average",
     "bootstrap",
     "bootstrap_neurons",
+    "calibration",
     "datasets",
     "dominant_period",
+    "euclidean",
+    "fisher_rao",
     "fit",
     "forecast",
+    "functional",
+    "hellinger",
+    "jeffreys",
+    "laplace",
+    "online",
     "persistence",
+    "predict",
+    "refine",
     "ridge_ar",
     "rolling_origin",
+    "sandwich",
     "seasonal_naive",
     "seeded",
     "skill_table",
     "split",
     "train_ensemble",
+    "variational",
+    "wasserstein2",
     "weight_of",
     "windows",
 ]

@@ -137,12 +137,24 @@ def test_rank_one_covariances(n):
         assert close(wasserstein2(p)[0, 1], math.sqrt(2 - 2 * abs(cosine)), 2e-12)
 
 
-def test_planes_that_meet_in_a_line():
-    """The adjugates of projectors on orthogonal planes are orthogonal: rounding must not be rooted."""
-    axes = torch.linalg.qr(noise(3, 3, seed=8)).Q
-    first, second = axes[:, :2], axes[:, 1:]
-    p = NeuronDistribution(torch.zeros(2, 3), torch.stack([first @ first.T, second @ second.T]))
-    assert close(wasserstein2(p)[0, 1], math.sqrt(2), 1e-12)
+@pytest.mark.parametrize("n", [3, 4, 6])
+@pytest.mark.parametrize("cosine", [0.0, 1e-9, 1e-7, 1e-5, 1e-3, 0.5])
+def test_planes_that_meet_in_a_line(n, cosine):
+    """Projectors on planes at an angle: 4 - 2 (1 + cosine); where it is right, rounding must not be rooted."""
+    for seed in range(10):
+        axes = torch.linalg.qr(noise(n, n, seed=seed)).Q
+        tilted = cosine * axes[:, 1] + math.sqrt(1 - cosine**2) * axes[:, 2]
+        planes = [torch.stack([axes[:, 0], other], 1) for other in (axes[:, 1], tilted)]
+        p = NeuronDistribution(torch.zeros(2, n), torch.stack([plane @ plane.T for plane in planes]))
+        assert close(wasserstein2(p)[0, 1], math.sqrt(2 - 2 * cosine), 2e-12)
+
+
+def test_ranks_beside_each_other():
+    """Zero eigenvalues of the narrower one of a pair are no small ones."""
+    p = [population(40, 8, rank, seed=rank) for rank in (1, 6, 3)]
+    all_ranks = NeuronDistribution(torch.cat([x.mean for x in p]), torch.cat([x.cov for x in p]))
+    off = ~torch.eye(120, dtype=torch.bool)
+    assert close(wasserstein2(all_ranks)[off], by_definition(all_ranks, all_ranks)[off], 1e-11)
 
 
 @pytest.mark.parametrize("n", [2, 3, 6])
@@ -496,6 +508,15 @@ def test_barycenter_of_singular_covariances():
     assert not wasserstein2.barycenter(nothing).cov.any()
 
 
+def test_barycenter_of_nearly_singular_covariances():
+    """Commuting ones, whose deviations lie seven digits apart: the small ones are averaged as well as the large."""
+    deviation = torch.tensor([[1.0, 1e-4, 1e-7], [2.0, 3e-4, 4e-7], [3.0, 1e-4, 2e-7]]).double()
+    axes = torch.linalg.qr(noise(3, 3)).Q
+    p = NeuronDistribution(torch.zeros(3, 3), axes @ torch.diag_embed(deviation**2) @ axes.T)
+    found = axes.T @ wasserstein2.barycenter(p).cov[0] @ axes
+    assert torch.allclose(found.diagonal().sqrt(), deviation.mean(0), rtol=1e-3)
+
+
 @pytest.mark.parametrize(("n", "rank"), [(10, 3), (40, 6)])
 def test_barycenter_of_low_rank_covariances_is_optimal(n, rank):
     p = population(5, n, rank)
@@ -548,6 +569,15 @@ def test_a_start_saves_iterations(monkeypatch):
     first = len(steps)
     wasserstein2.barycenter(p, start=cold)
     assert len(steps) - first <= 2 < first
+
+
+def test_extrapolation_saves_iterations(monkeypatch):
+    import mspace.metrics.barycenters as module
+
+    steps, average = [], module._average
+    monkeypatch.setattr(module, "_average", lambda *args: steps.append(1) or average(*args))
+    wasserstein2.barycenter(population(8, 10, 3))
+    assert len(steps) < 250, "773 without it, and it must restart"
 
 
 def test_a_flat_start_is_left():
@@ -775,6 +805,8 @@ def test_other_wrong_arguments():
         wasserstein2.barycenter(p, start=population(1, 2))
     with pytest.raises(ValueError, match=r"t must lie between 0 and 1, got 1\.5"):
         geodesic(p, p, 1.5)
+    with pytest.raises(ValueError, match="t must lie between 0 and 1"):
+        geodesic(p, p, torch.linspace(0, 1, 3))
     with pytest.raises(ValueError, match="p and q must hold as many neurons, got 4 and 3"):
         geodesic(p, p[:3], 0.5)
     with pytest.raises(ValueError, match=r"fisher_rao has barycenters up to R\^5, got R\^6: use jeffreys"):

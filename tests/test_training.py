@@ -96,10 +96,59 @@ def test_three_ways_give_one_gradient(case, weighted):
     for kind in (DenseStack, BatchedStack, LoopedStack):
         stack = kind(net, stacked, x, y, loss, *([[1, 2, 3]] if kind is LoopedStack else []))
         stack.gradient(index, weight)
-        found.append({k: stack._stored(k, v) for k, v in stack.grads.items()})
+        found.append(stack.named(stack.flat.grad))
         assert torch.allclose(stack.losses(x, y)[1], loss(Ensemble(net, stacked)[1](x), y))
     for other in found[1:]:
         assert all(torch.allclose(found[0][k], other[k], atol=1e-14) for k in other)
+
+
+@pytest.mark.parametrize("last", [nn.Identity, nn.Tanh, nn.Sigmoid, nn.ReLU])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("sizes", [(5, 2, 6, 6, 3), (3, 7, 2, 4), (4, 4)], ids=str)
+@pytest.mark.parametrize("loss", [F.mse_loss, F.cross_entropy])
+def test_every_layout_by_hand_is_autograd(sizes, bias, last, loss):
+    """Layers that narrow, widen and keep their width, before and after each other, on batches of two sizes."""
+    torch.manual_seed(0)
+    pairs = itertools.pairwise(sizes)
+    layers = [m for a, b in pairs for m in (nn.Linear(a, b, bias=bias), nn.ReLU())]
+    net = nn.Sequential(*layers[:-1], last()).double()
+    x = noise(30, sizes[0])
+    y = noise(30, sizes[-1], seed=1) if loss is F.mse_loss else torch.arange(30) % sizes[-1]
+    stacked = {k: noise(3, *v.shape, seed=i) for i, (k, v) in enumerate(net.named_parameters())}
+    stack = DenseStack(net, stacked, x, y, loss)
+    assert all(torch.equal(v, stacked[k]) and v.is_contiguous() for k, v in stack.parameters().items())
+    for batch in (7, 1, 7):
+        index = torch.randint(30, (3, batch), generator=seeded(batch))
+        stack.flat.grad.fill_(torch.nan)
+        stack.gradient(index)
+        for i in range(3):
+            member = Ensemble(net, stacked)[i]
+            loss(member(x[index[i]]), y[index[i]]).backward()
+            for k, v in member.named_parameters():
+                assert torch.allclose(stack.named(stack.flat.grad)[k][i], v.grad, atol=1e-14), k
+
+
+def test_the_default_optimizer_is_adam_bit_for_bit():
+    net, data = dense(4, 5, 3), regression()
+    short, public = (
+        train_ensemble(net, data, F.mse_loss, 2, epochs=3, generator=seeded(), optimizer=o)
+        for o in (None, partial(torch.optim.Adam, lr=1e-3, fused=True))
+    )
+    assert all(torch.equal(short.parameters[k], public.parameters[k]) for k in short.parameters)
+
+
+def test_a_parameter_that_nothing_uses_stays_where_it_was():
+    class Spare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.spare = nn.Linear(4, 3).double(), nn.Parameter(torch.ones(2).double())
+
+        def forward(self, x):
+            return self.used(x)
+
+    ensemble = train_ensemble(Spare(), regression(), F.mse_loss, 2, epochs=1, generator=seeded())
+    assert torch.equal(ensemble.parameters["spare"], torch.ones(2, 2).double())
+    assert (ensemble.parameters["used.weight"][0] != ensemble.parameters["used.weight"][1]).any()
 
 
 def test_the_right_way_is_chosen():
@@ -113,6 +162,9 @@ def test_the_right_way_is_chosen():
     assert chosen(net) is DenseStack
     assert chosen(net, loss=nn.MSELoss()) is DenseStack
     assert chosen(net, loss=F.l1_loss) is chosen(net, loss=nn.MSELoss(reduction="sum")) is BatchedStack
+    classes = torch.arange(70) % 3
+    assert chosen(net, classes, nn.CrossEntropyLoss()) is DenseStack
+    assert chosen(net, classes, nn.CrossEntropyLoss(label_smoothing=0.1)) is BatchedStack
     assert chosen(dense(4, 5, 3, activation=nn.GELU)) is BatchedStack
     assert chosen(nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5)).double()) is LoopedStack
     assert chosen(Branching()) is LoopedStack
@@ -158,6 +210,8 @@ def test_dropout_too_and_the_global_stream_is_left_alone():
     few, many = (train_ensemble(net, regression(), F.mse_loss, n, epochs=2, generator=seeded()) for n in (1, 3))
     assert torch.equal(torch.random.get_rng_state(), before)
     assert (few.parameters["0.weight"][0] - many.parameters["0.weight"][0]).abs().max() < 1e-12
+    alike = train_ensemble(net, regression(), F.mse_loss, 2, epochs=1, order="shared", generator=seeded())
+    assert (alike.parameters["0.weight"][0] - alike.parameters["0.weight"][1]).abs().max() > 1e-4, "one dropout for all"
 
 
 def test_resampled_members_see_their_own_data():
@@ -264,3 +318,16 @@ def test_bad_input_is_refused_before_training(change, said):
         train_ensemble(
             options.pop("model"), options.pop("data"), options.pop("loss"), options.pop("n_models"), **options
         )
+
+
+@pytest.mark.parametrize("twice", ["activation", "layer"])
+def test_a_module_used_twice_is_used_twice(twice):
+    act, same = nn.ReLU(), nn.Linear(4, 4)
+    rest = [nn.Linear(4, 4), act] if twice == "activation" else [same, nn.ReLU()]
+    net = nn.Sequential(same, act, *rest, nn.Linear(4, 2)).double()
+    plain = nn.Sequential(*[nn.Sequential(m) for m in net])  # never taken for a dense stack
+    x, y = torch.randn(32, 4).double(), torch.randn(32, 2).double()
+    options = {"epochs": 3, "seeds": [1]}
+    ours = train_ensemble(net, (x, y), F.mse_loss, 1, **options)[0]
+    theirs = train_ensemble(plain, (x, y), F.mse_loss, 1, **options)[0]
+    assert torch.allclose(ours(x), theirs(x), atol=1e-10)

@@ -113,17 +113,21 @@ def _descend(net, data, loss, found, steps, rate, alpha, batch_size, chains, gen
     """Run all chains; the mean of each, measured from the start, (chains, p)."""
     start = {k: p.detach().expand(chains, *p.shape).clone() for k, p in net.named_parameters()}
     stack = stack_of(net, start, *data, loss, [0] * chains)
+
+    def in_order(flat):
+        views = stack.named(flat)
+        return [views[k] for k in start]
+
     total = torch.zeros(chains, len(flatten(net)), dtype=torch.float64)
     away = total.clone()  # small numbers, whose squares lose nothing
     for i in progress(range(1, steps + 1)):
         drawn = torch.randint(len(data[0]), (chains, batch_size), generator=generator)
         stack.gradient(drawn)
-        gradient = torch.cat([stack._stored(k, g).reshape(chains, -1) for k, g in stack.grads.items()], 1)
+        gradient = torch.cat([g.reshape(chains, -1) for g in in_order(stack.flat.grad)], 1)
         found.before(away, gradient, drawn)
         step = rate * i**-alpha
         away = away - step * gradient
-        for view, g in zip(stack.views.values(), stack.grads.values()):
-            view.sub_(g, alpha=step)
+        stack.flat.sub_(stack.flat.grad, alpha=step)
         total += away
         found.after(i, away)
         if i % 1000 == 0 and not torch.isfinite(away).all():

@@ -1,4 +1,4 @@
-"""tr (S_i^1/2 S_j S_i^1/2)^1/2 without eigenvalues of pairs, up to four dimensions.
+"""tr (S_i^1/2 S_j S_i^1/2)^1/2 without eigenvalues of pairs, in two to four dimensions.
 
 The symmetric functions e1, e2, ... of the eigenvalues of S_i S_j are inner products of what belongs to one neuron
 (Cauchy and Binet), so matrix products give them for all pairs. Those of the roots of the eigenvalues, s1, s2, ..., of
@@ -16,11 +16,6 @@ __all__ = ["FORMS", "LARGEST"]
 
 EPS, TINY = torch.finfo(torch.float64).eps, 1e-300
 LOST = 1e-6  # of the product of norms: an inner product below has lost too many digits
-
-
-def _line(a, b, rows, cols):
-    found = a.root_det[rows, None] * b.root_det[cols]
-    return found, torch.zeros_like(found, dtype=torch.bool)
 
 
 def _plane(a, b, rows, cols):
@@ -71,5 +66,5 @@ def _inner(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return (a @ b.T).clamp_(min=0), a.norm(dim=1)[:, None] * b.norm(dim=1)
 
 
-FORMS = (_line, _plane, _space, _four)
-LARGEST = len(FORMS)
+FORMS = {2: _plane, 3: _space, 4: _four}  # on the line covariances are diagonal, and are not paired
+LARGEST = max(FORMS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -114,7 +115,7 @@ def geodesic(p: NeuronDistribution, q: NeuronDistribution, t: float) -> NeuronDi
     checked(p, q)
     if len(p) != len(q):
         raise ValueError(f"p and q must hold as many neurons, got {len(p)} and {len(q)}: take p[[i]] and q[[j]]")
-    if not 0 <= t <= 1:
+    if not isinstance(t, Real) or not 0 <= t <= 1:
         raise ValueError(f"t must lie between 0 and 1, got {t!r}")
     f, g = Factored.of(p).root, Factored.of(q).root
     aligned = align_roots(f, g)

@@ -1,0 +1,174 @@
+"""What both estimators begin with: a checked network in double precision, its data in pieces, the blocks to find."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ...checks import whole
+from ..layout import blocks_of, positions, unflatten
+from ..posterior import Block
+from .outputs import OutputLoss
+
+__all__ = ["LARGEST", "Plan", "Problem", "check_data"]
+
+LARGEST = 5000  # parameters of a matrix: 200 MB, and several are held
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A network at rest, in double precision on the CPU, with its data; the model that was given is not touched.
+
+    Attributes:
+        free: names of the parameters that are random, in order; p is how many numbers they have
+        outputs: the loss by the answer to one example
+    """
+
+    net: nn.Module
+    x: Tensor
+    y: Tensor
+    loss: Callable
+    free: tuple[str, ...]
+    outputs: OutputLoss
+
+    @classmethod
+    def of(cls, model: nn.Module, data, loss: Callable, layers) -> Problem:
+        """Check everything, the loss on a few examples too."""
+        if not any(True for _ in model.parameters()):
+            raise ValueError("model has no parameters")
+        wanted = positions(model, layers)
+        check_data(data)
+        net = copy.deepcopy(model).to("cpu", torch.float64).eval()
+        place = unflatten(net, torch.arange(sum(p.numel() for p in net.parameters())))
+        for name, p in net.named_parameters():
+            if not torch.isfinite(p).all():
+                raise ValueError(f"model must have finite parameters, got NaN or infinity in {name}: train it anew")
+        free = tuple(name for name, at in place.items() if torch.isin(at, wanted).all())
+        x, y = (_double(t[:8]) for t in data)
+        out = _checked_answer(net, x, y, loss)
+        return cls(net, *data, loss, free, OutputLoss(loss, out, data[1]))
+
+    def __len__(self) -> int:
+        """n, the number of examples."""
+        return len(self.x)
+
+    @property
+    def size(self) -> int:
+        """p, the number of random parameters."""
+        named = dict(self.net.named_parameters())
+        return sum(named[k].numel() for k in self.free)
+
+    def pieces(self, size: int, runs: Sequence[tuple[int, int]] | None = None) -> Iterator[tuple[Tensor, Tensor, bool]]:
+        """Inputs and targets in double precision, `size` examples at a time, and whether a run ends with them."""
+        for start, stop in [(0, len(self))] if runs is None else runs:
+            for i in range(start, stop, size):
+                end = min(stop, i + size)
+                yield _double(self.x[i:end]), _double(self.y[i:end]), end == stop
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Within which parameters matrices are inverted, and which blocks of the inverses are handed out.
+
+    Attributes:
+        within: "model", all parameters that were asked for; "layer"; or "block", each block by itself
+        scopes: numbers of the random parameters, each (k, b): those that share an inverted matrix
+        blocks: their positions in the vector of all parameters, each (k', b')
+        wanted: positions of the random parameters, (p,)
+    """
+
+    within: str
+    scopes: list[Tensor]
+    blocks: list[Tensor]
+    wanted: Tensor
+
+    @classmethod
+    def of(cls, model: nn.Module, structure: str, layers, conditional: bool, largest: int) -> Plan:
+        """The largest scopes that fit; see `sandwich`."""
+        largest = whole(largest, "largest", 1)
+        blocks, wanted = blocks_of(model, structure, layers), positions(model, layers)
+        by_layer = blocks_of(model, "layer", layers)
+        if conditional:
+            within, scopes = "block", blocks
+        elif len(wanted) <= largest:
+            within, scopes = "model", [wanted[None]]
+        elif structure != "full" and max(s.shape[1] for s in by_layer) <= largest:
+            within, scopes = "layer", by_layer
+        else:
+            within, scopes = "block", blocks
+        widest = max(s.shape[1] for s in scopes)
+        if widest > largest:
+            smaller = {"full": '"layer", "neuron" or "diagonal"', "layer": '"neuron" or "diagonal"'}
+            raise ValueError(
+                f'structure="{structure}" needs matrices of {widest} parameters, several of {8e-9 * widest**2:.2g} GB each, '
+                f"and largest={largest}: take structure={smaller.get(structure, chr(34) + 'diagonal' + chr(34))}, name "
+                "fewer layers=, or raise largest="
+            )
+        return cls(within, [torch.searchsorted(wanted, s) for s in scopes], blocks, wanted)
+
+    def carve(self, covs: list[Tensor]) -> list[Block]:
+        """The blocks out of the covariances of the scopes, each (k, b, b)."""
+        if self.within == "block" or (len(self.blocks) == 1 and len(self.blocks[0]) == 1):
+            return [Block(index, cov) for index, cov in zip(self.blocks, covs)]
+        found = []
+        for scope, cov in zip(self.scopes, covs):
+            at = self.wanted[scope[0]]
+            for block in self.blocks:
+                if len(own := block[torch.isin(block, at).all(1)]):
+                    place = torch.searchsorted(at, own)
+                    found.append(Block(own, cov[0][place[:, :, None], place[:, None, :]]))
+        return found
+
+
+def check_data(data) -> None:
+    """A pair of finite tensors of one length."""
+    if not isinstance(data, (tuple, list)) or len(data) != 2 or not all(isinstance(t, Tensor) for t in data):
+        raise ValueError(f"data must be a pair of tensors (inputs, targets), got {type(data).__name__}")
+    x, y = data
+    if not x.ndim or not y.ndim or len(x) != len(y) or len(x) == 0:
+        raise ValueError(
+            f"data must hold as many targets as inputs, and some, got shapes {tuple(x.shape)} and {tuple(y.shape)}"
+        )
+    for name, t in (("inputs", x), ("targets", y)):
+        if t.is_floating_point() and not all(torch.isfinite(part).all() for part in t.split(4096)):
+            raise ValueError(f"data must be finite, got NaN or infinity in the {name}: cut those examples out")
+
+
+def _checked_answer(net: nn.Module, x: Tensor, y: Tensor, loss: Callable) -> Tensor:
+    """The answers to a few examples, whose loss is what it should be."""
+    with torch.no_grad():
+        try:
+            out = net(x)
+            value = loss(out, y)
+        except (RuntimeError, IndexError, TypeError, ValueError) as why:
+            raise ValueError(f"model and loss do not fit data like {tuple(x.shape)}, {tuple(y.shape)}: {why}") from why
+        if not isinstance(value, Tensor) or value.ndim:
+            raise ValueError(f"loss must be the mean over the batch, a scalar, got {_shape(value)}")
+        if not torch.isfinite(value):
+            raise ValueError(f"loss must be finite at the weights of the model, got {float(value)}")
+        twice = loss(torch.cat([out, out]), torch.cat([y, y]))
+        single = torch.stack([loss(o, t) for o, t in zip(out.split(1), y.split(1))]).mean()
+    rounding = 1e-6 * (value.abs() + torch.finfo(torch.float64).tiny)
+    if (twice - value).abs() > rounding:
+        raise ValueError(
+            f"loss must be the mean over the batch, got {float(value):.6g} for a batch and {float(twice):.6g} for the "
+            'same examples twice, as of a sum: take reduction="mean"'
+        )
+    if not (single - value).abs() <= rounding:
+        raise ValueError(
+            f"loss must be the mean of the losses of single examples, got {float(value):.6g} for a batch whose examples "
+            f"have the mean {float(single):.6g}: are they weighted, or outputs and targets shaped differently?"
+        )
+    return out
+
+
+def _double(values: Tensor) -> Tensor:
+    return values.detach().to("cpu", torch.float64 if values.is_floating_point() else values.dtype)
+
+
+def _shape(value) -> str:
+    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

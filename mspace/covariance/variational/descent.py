@@ -1,0 +1,222 @@
+"""The descent of N posteriors side by side: their objective, examples and random numbers."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from ...checks import whole
+from ...training import Data
+from ...training.loop import NOT_ELEMENTWISE, spawn
+from ..posterior import Block, GaussianPosterior
+from .families import Diagonal
+from .networks import Group
+
+__all__ = ["AT_ONCE", "Fit", "Rows"]
+
+AT_ONCE = 1 << 20  # numbers held while the whole data are looked at
+DRAWN_AT_ONCE = 1 << 16  # standard normals drawn ahead for a posterior
+
+
+class Fit:
+    """The objective of N posteriors, and its descent."""
+
+    def __init__(self, groups, random, network, likelihood, prior, rows, streams):
+        self.groups, self.random, self.network, self.rows = groups, random, network, rows
+        self.likelihood, self.prior, self.draws = likelihood, prior, network.draws
+        self.normals = Normals(streams, groups[0].mean)
+
+    @property
+    def random_answers(self) -> bool:
+        """Whether anything is drawn at all."""
+        return self.network.normals(1) > 0
+
+    def roots(self) -> list:
+        """Square roots of the covariances of all groups, None where there is none."""
+        return [None if g.family is None else g.family.root() for g in self.groups]
+
+    def energy(self, x: Tensor, y: Tensor, roots, z: Tensor) -> Tensor:
+        """What the likelihood is made of, (N,)."""
+        out, variance = self.network(x, roots, z)
+        return self.likelihood.energy(out, variance, y if out.shape[1] == y.shape[1] else _repeat(y, self.draws))
+
+    def kl(self, roots) -> Tensor:
+        """Divergence from the prior, (N,)."""
+        found = self.prior.distance([self.groups[i].mean for i in self.random]) + (self.prior.logdet - self.prior.size)
+        for k, i in enumerate(self.random):
+            family = self.groups[i].family
+            found = found + family.trace(roots[i], self.prior.weight(k)) - family.logdet(roots[i])
+        return found / 2
+
+    def inputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The batch, repeated where outputs are drawn for each example, and the normals for it."""
+        x = _repeat(x, self.draws) if self.network.local and self.random_answers else x
+        return x, self.normals.take(self.network.normals(x.shape[1]))
+
+    def train(self, epochs, make, kl_weight, anneal, progress) -> Tensor:
+        """Returns the objective in every epoch, (epochs, N)."""
+        if anneal and anneal >= epochs:
+            raise ValueError(f"anneal must be below epochs, so that the weight ends at one, got {anneal} of {epochs}")
+        move = self._optimizer(make)
+        rates, history = [g["lr"] for g in move.param_groups], []
+        bends = type(move).__name__ == "LBFGS"
+        for epoch in progress(range(epochs)):
+            weight = kl_weight * (min(1.0, epoch / anneal) if anneal else 1.0)
+            for group, rate in zip(move.param_groups, rates):
+                group["lr"] = rate if bends else rate * min(1.0, 2 * (1 - epoch / epochs))
+            total, energy = 0.0, 0.0
+            for x, y in self.rows.epoch():
+                found = self._step(move, x, y, weight)
+                share = x.shape[1] / self.rows.count
+                total, energy = total + share * found[0], energy + share * found[1]
+            self.likelihood.update(energy)
+            history.append(total)
+            if bends and epoch and torch.equal(history[-1], history[-2]):
+                break  # it stands, and would divide by the nothing it has moved
+        return torch.stack(history) if history else torch.zeros(0, len(self.groups[0].mean))
+
+    def _step(self, move, x, y, weight) -> tuple[Tensor, Tensor]:
+        x, z = self.inputs(x)  # drawn once, so that a line search sees one function
+        seen = []
+
+        def closure():
+            move.zero_grad()
+            with torch.enable_grad():
+                roots = self.roots()
+                energy = self.energy(x, y, roots, z)
+                fit = self.likelihood.nll(energy, self.rows.steps == 1)
+                objective = torch.add(fit, self.kl(roots), alpha=weight / self.rows.count)
+                total = objective.sum()
+            total.backward()
+            seen.append((objective.detach(), energy.detach()))
+            return total
+
+        move.step(closure)
+        return seen[0]
+
+    def _optimizer(self, make):
+        means = [g.mean for g in self.groups if g.mean.requires_grad]
+        scales = [leaf for i in self.random for leaf in self.groups[i].family.leaves()]
+        if make is None:
+            return torch.optim.Adam(means + scales, lr=1e-3, fused=True)
+        move = make(means + scales)
+        name = type(move).__name__
+        if name == "LBFGS" and self.rows.steps > 1:
+            raise ValueError("optimizer LBFGS needs the same examples in every step: give batch_size=None")
+        if name in NOT_ELEMENTWISE and len(self.groups[0].mean) > 1:
+            raise ValueError(f"optimizer {name} mixes parameters, and so the members: take Adam or SGD")
+        return move
+
+    @torch.no_grad()
+    def evaluate(self) -> tuple[Tensor, Tensor]:
+        """Expected negative log-likelihood of an example and divergence, each (N,); sets the noise."""
+        roots, energy = self.roots(), 0.0
+        size, count = len(self.groups[0].mean), self.rows.count
+        step = max(1, AT_ONCE // (size * self.network.memory))
+        drawn = count if self.network.local else math.ceil(count / step)  # draws in a pass, each for itself
+        repeats = math.ceil((4000 if self.network.local else 40) / (drawn * self.draws)) if self.random_answers else 1
+        for x, y in self.rows.all(step):
+            share = x.shape[1] / count / repeats
+            for _ in range(repeats):
+                more, z = self.inputs(x)
+                energy = energy + share * self.energy(more, y, roots, z)
+        self.likelihood.update(energy)
+        return self.likelihood.nll(energy), self.kl(roots)
+
+    def posteriors(self, model, told, history) -> list[GaussianPosterior]:
+        """What was found, with its report."""
+        nll, kl = self.evaluate()
+        bad = (~torch.isfinite(nll + kl)).nonzero().flatten().tolist()
+        if bad:
+            raise ValueError(f"training diverged for members {bad[:5]}: lower the learning rate of the optimizer")
+        covs = {i: self.groups[i].family.cov() for i in self.random}
+        found = []
+        for i in range(len(nll)):
+            mean = torch.empty(sum(g.index.numel() for g in self.groups), dtype=torch.float64)
+            for group in self.groups:
+                mean[group.index] = group.mean[i].detach().double().cpu()
+            parts = [b for j in self.random for b in _blocks(self.groups[j], covs[j][i])]
+            own = {
+                "nll": float(nll[i]),
+                "kl": float(kl[i]),
+                "elbo": -float(nll[i].double() * self.rows.count + kl[i]),
+                "history": history[:, i],
+            }
+            report = told | own | self.likelihood.report(i)
+            found.append(GaussianPosterior(copy.deepcopy(model), mean, tuple(parts), report))
+        return found
+
+
+class Rows:
+    """The examples that each member sees, and their minibatches."""
+
+    def __init__(self, data: Data, n_models: int, resample: Tensor | None, batch_size: int | None, seeds):
+        (self.x, self.y), self.n_models, self.resample = data, n_models, resample
+        self.count = len(self.x) if resample is None else resample.shape[1]
+        self.batch = self.count if batch_size is None else min(whole(batch_size, "batch_size", 1), self.count)
+        self.steps = math.ceil(self.count / self.batch)
+        self.streams = [torch.Generator().manual_seed(spawn(s, 2)) for s in seeds]
+        self.held = None
+
+    def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The examples index (N, B)."""
+        flat = index.reshape(-1)
+        x = self.x.index_select(0, flat).unflatten(0, index.shape)
+        return x, x if self.y is self.x else self.y.index_select(0, flat).unflatten(0, index.shape)
+
+    def all(self, size: int) -> Iterable[tuple[Tensor, Tensor]]:
+        """Everything in order, `size` examples at a time."""
+        for i in range(0, self.count, size):
+            if self.resample is None:
+                here = (t[i : i + size] for t in (self.x, self.y))
+                yield tuple(t.expand(self.n_models, *t.shape) for t in here)
+            else:
+                yield self.take(self.resample[:, i : i + size])
+
+    def epoch(self) -> Iterable[tuple[Tensor, Tensor]]:
+        """Minibatches in an order of each member's own; all at once need none."""
+        if self.steps == 1:
+            self.held = next(iter(self.all(self.count))) if self.held is None else self.held
+            yield self.held
+            return
+        order = torch.stack([torch.randperm(self.count, generator=g) for g in self.streams])
+        chosen = order if self.resample is None else self.resample.gather(1, order)
+        yield from (self.take(index) for index in chosen.split(self.batch, dim=1))
+
+
+class Normals:
+    """Standard normals of each member's own stream, drawn ahead: a call for each member and step would cost more."""
+
+    def __init__(self, streams: Sequence[torch.Generator], like: Tensor):
+        self.streams, self.like, self.ahead = streams, like, like.new_empty(len(streams), 0)
+
+    def take(self, width: int) -> Tensor:
+        """(N, width)."""
+        if width > self.ahead.shape[1]:
+            size = max(width, DRAWN_AT_ONCE // width * width)
+            drawn = torch.stack([torch.randn(size, generator=g, dtype=self.like.dtype) for g in self.streams])
+            self.ahead = drawn.to(self.like.device)
+        here, self.ahead = self.ahead[:, :width], self.ahead[:, width:]
+        return here
+
+
+def _blocks(group: Group, cov: Tensor) -> list[Block]:
+    """The covariance (k, b, b) of a group, cut where it is zero by construction."""
+    if type(group.family) is Diagonal:
+        return [Block(group.index.reshape(-1, 1), cov.diagonal(dim1=1, dim2=2).reshape(-1, 1, 1))]
+    linked = getattr(group.family, "mask", None)
+    if linked is None:
+        return [Block(group.index, cov)]
+    linked = (linked + linked.mT).cpu() > 0
+    linked.fill_diagonal_(True)
+    parts = [row.nonzero().flatten() for row in linked.unique(dim=0)]
+    return [Block(group.index[:, at], cov[:, at][:, :, at]) for at in parts]
+
+
+def _repeat(t: Tensor, draws: int) -> Tensor:
+    """(N, B, ...) to (N, S B, ...), the batch again and again."""
+    return t if draws == 1 else t.repeat(1, draws, *[1] * (t.ndim - 2))

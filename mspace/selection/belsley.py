@@ -1,0 +1,82 @@
+"""Which parameters are entangled: Belsley's diagnostics of collinearity (Belsley, Kuh and Welsch 1980)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..checks import whole
+from .arrays import semidefinite, spectrum
+
+__all__ = ["Collinearity", "belsley", "removal_order"]
+
+WAY_OUT = "it should be a precision or a Gram matrix"
+
+
+@dataclass(frozen=True, eq=False)
+class Collinearity:
+    """Components of a precision matrix, the most collinear first.
+
+    Attributes:
+        condition_index: (p,), the root of the largest eigenvalue over each, infinite for those that are zero; above 30
+            is severe by custom. Squared it is the index of Grabovoy, Bakhteev and Strijov (2019).
+        shares: (p, p), in row j how much of each parameter's variance is due to component j; columns add up to one
+        components: (p, p), eigenvectors in rows
+    """
+
+    condition_index: Tensor
+    shares: Tensor
+    components: Tensor
+
+
+def belsley(precision, *, scaled: bool = True) -> Collinearity:
+    """Condition indices and shares of variance from a precision matrix, the inverse of a covariance.
+
+    With eigenvalues l_j and eigenvectors u_j the variance of parameter i is the sum of ``u_ij^2 / l_j``. Two parameters
+    or more with large shares in a component of large index are entangled there.
+
+    Args:
+        precision: (p, p), positive semidefinite: a Hessian, ``X.T X`` of inputs, or similarities of neurons. Not a
+            covariance, whose small eigenvalues are where the data know most.
+        scaled: first to unit diagonal, as Belsley asks; then units do not matter
+    """
+    found = semidefinite(precision, "precision", WAY_OUT)
+    if scaled:
+        size = found.diagonal().clamp(min=0).sqrt()
+        if (size == 0).any():
+            raise ValueError(
+                f"precision must have a positive diagonal, got zero for parameter {int((size == 0).nonzero()[0])}: the data "
+                "say nothing about it, leave it out, or take scaled=False"
+            )
+        found = found / size[:, None] / size
+    power, axes, positive = spectrum(found)
+    if not positive.any():
+        raise ValueError("precision must not be zero")
+    index = torch.where(positive, (power[-1] / torch.where(positive, power, 1.0)).sqrt(), torch.inf)
+    part = axes.T.square()
+    variance = part / torch.where(positive, power, 1.0)[:, None]
+    lost = part[~positive].sum(0) > 1e-14  # its variance is infinite, and due to these components alone
+    variance = torch.where(lost == positive[:, None], 0.0, variance)
+    return Collinearity(index, variance / variance.sum(0), axes.T)
+
+
+def removal_order(precision, count: int | None = None, *, scaled: bool = True) -> Tensor:
+    """Parameters in the order in which Belsley's diagnostics remove them, the most dispensable first, (count,).
+
+    Again and again the parameter with the largest share in the most collinear component goes, and the diagnostics are
+    made anew without it (Grabovoy, Bakhteev and Strijov 2019).
+
+    Args:
+        precision, scaled: as in `belsley`
+        count: how many, by default all
+    """
+    precision = semidefinite(precision, "precision", WAY_OUT)
+    left, gone = torch.arange(len(precision)), []
+    count = len(left) if count is None else whole(count, "count", 1, len(left))
+    for _ in range(count):
+        worst = int(belsley(precision[left][:, left], scaled=scaled).shares[0].argmax())
+        gone.append(int(left[worst]))
+        left = torch.cat([left[:worst], left[worst + 1 :]])
+    return torch.tensor(gone)
