@@ -94,9 +94,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def files_in(folder):
-    return sorted(
-        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() or path.is_symlink()
-    )
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() or path.is_symlink())
 
 
 def git_blob(body):
@@ -181,9 +179,7 @@ def test_sine_of_the_paper_is_one_period_of_500_points():
     assert torch.equal(signal_.series, signal_.truth)
 
 
-@pytest.mark.parametrize(
-    "make", [datasets.noisy_sine, lambda **k: datasets.pendulum_video(5, noise_std=0.1, **k)]
-)
+@pytest.mark.parametrize("make", [datasets.noisy_sine, lambda **k: datasets.pendulum_video(5, noise_std=0.1, **k)])
 def test_randomness_is_in_the_generator_alone(make):
     before = torch.get_rng_state()
     one, same, other = (make(generator=seeded(seed))[:2] for seed in (3, 3, 4))
@@ -266,9 +262,7 @@ def test_several_channels_keep_their_order(monkeypatch):
     monkeypatch.setenv("MSPACE_DATA", EXCERPT)
     (both,) = datasets.walking(trials=(7,), channel=["gravity.y", "userAcceleration.x"]).series
     assert both.shape == (5439, 2)
-    torch.testing.assert_close(
-        both[0], torch.tensor([0.98999, 0.091702], dtype=torch.float64), atol=1e-5, rtol=0
-    )
+    torch.testing.assert_close(both[0], torch.tensor([0.98999, 0.091702], dtype=torch.float64), atol=1e-5, rtol=0)
 
 
 def test_walks_are_fetched_once_and_only_the_files_asked_for_are_kept(server, motion_sense, cache, capfd):
@@ -285,9 +279,7 @@ def test_walks_are_fetched_once_and_only_the_files_asked_for_are_kept(server, mo
     assert capfd.readouterr() == ("", "")
 
 
-def test_data_folder_is_preferred_and_may_hold_the_zip_itself(
-    server, motion_sense, tmp_path, monkeypatch, cache
-):
+def test_data_folder_is_preferred_and_may_hold_the_zip_itself(server, motion_sense, tmp_path, monkeypatch, cache):
     body = zipped(WALKS)
     motion_sense(body)
     home = tmp_path / "home"
@@ -383,9 +375,7 @@ def test_truncated_zip_is_an_error_and_leaves_no_member(how, motion_sense, cache
         datasets.walking()
     assert_one_sentence(caught.value, "MotionSense", "a.zip", cache / "motion_sense")
     assert not isinstance(caught.value, Unavailable)
-    assert files_in(cache) == (
-        ["motion_sense/A_DeviceMotion_data.zip"] if how == "official and broken" else []
-    )
+    assert files_in(cache) == (["motion_sense/A_DeviceMotion_data.zip"] if how == "official and broken" else [])
 
 
 def test_member_with_a_wrong_checksum_is_not_kept(motion_sense, cache):
@@ -501,17 +491,13 @@ def test_walks_that_cannot_be_had_are_replaced_with_a_warning(unreachable, cache
         walks = datasets.walking()
     (warning,) = caught
     assert warning.filename == __file__  # it points at the caller's line
-    assert_one_sentence(
-        warning.message, "MotionSense", unreachable.urls[0], cache / "motion_sense", "seglearn"
-    )
+    assert_one_sentence(warning.message, "MotionSense", unreachable.urls[0], cache / "motion_sense", "seglearn")
     assert not walks.official and "seglearn" in walks.source and walks.rate == 50.0
     assert walks.names[0] == "watch_128" and len(set(walks.names)) == 3
     first = walks.series[0]
     assert first.shape == (2259,) and first.dtype == torch.float64
     assert first[0].item() == pytest.approx(-1.035141, abs=1e-9)  # the first channel
-    spectrum = torch.fft.rfft(
-        (first - first.mean()) * torch.hann_window(2259, dtype=torch.float64), 1 << 15
-    ).abs()
+    spectrum = torch.fft.rfft((first - first.mean()) * torch.hann_window(2259, dtype=torch.float64), 1 << 15).abs()
     period = (1 << 15) / 50 / (spectrum[20:].argmax() + 20)
     assert period.item() == pytest.approx(2.26, abs=0.05)  # in seconds
     assert files_in(cache) == []
@@ -523,9 +509,7 @@ def test_replacement_gives_as_many_recordings_and_channels_as_asked(unreachable)
     assert [series.shape[1] for series in walks.series] == [2, 2]
     with pytest.warns(DataReplaced):
         alone = datasets.walking(trials=(15,))
-    assert torch.equal(
-        alone.series[0], walks.series[1][:, 1]
-    )  # a trial has its stand-in, whoever comes along
+    assert torch.equal(alone.series[0], walks.series[1][:, 1])  # a trial has its stand-in, whoever comes along
 
 
 def test_replacement_can_be_refused(unreachable, cache):
@@ -589,12 +573,8 @@ def mnist(server, monkeypatch, closed):
     def serve(*mirrors):
         bodies = {"train-images-idx3-ubyte.gz": images, "train-labels-idx1-ubyte.gz": labels}
         for file, body in bodies.items():
-            urls = tuple(
-                (closed if mirror == "closed" else f"{server.url}{mirror}/") + file for mirror in mirrors
-            )
-            source = replace(
-                tables.MNIST[file], urls=urls, check="sha256:" + hashlib.sha256(body).hexdigest()
-            )
+            urls = tuple((closed if mirror == "closed" else f"{server.url}{mirror}/") + file for mirror in mirrors)
+            source = replace(tables.MNIST[file], urls=urls, check="sha256:" + hashlib.sha256(body).hexdigest())
             monkeypatch.setitem(tables.MNIST, file, source)
             for mirror in mirrors:
                 server.pages[f"{mirror}/{file}"] = {"bad": b"bad", "none": None}.get(mirror, body)
@@ -643,11 +623,7 @@ def test_tables_of_scikit_learn(name, shape, n_classes):
     from sklearn import datasets as theirs
 
     table, bunch = getattr(datasets, name)(), getattr(theirs, f"load_{name}")()
-    assert (
-        table.inputs.shape == shape
-        and table.inputs.dtype == torch.float64
-        and table.targets.dtype == torch.int64
-    )
+    assert table.inputs.shape == shape and table.inputs.dtype == torch.float64 and table.targets.dtype == torch.int64
     assert np.array_equal(table.inputs, bunch.data) and np.array_equal(table.targets, bunch.target)
     assert len(table.features) == shape[1] and len(table.classes) == n_classes == len(table.targets.unique())
 
@@ -664,11 +640,7 @@ def test_small_mnist_is_5000_digits_sorted_by_class():
 
 def test_heart_echo_beats():
     frames, rate = datasets.heart_echo()
-    assert (
-        frames.shape == (120, 400, 400)
-        and frames.dtype == torch.float64
-        and rate == pytest.approx(30, abs=0.1)
-    )
+    assert frames.shape == (120, 400, 400) and frames.dtype == torch.float64 and rate == pytest.approx(30, abs=0.1)
     assert frames.min() == 0 and 0.5 < frames.max() <= 1
     motion_at, place = frames.var(0), torch.arange(400.0, dtype=torch.float64)
     centre = [(motion_at.sum(axis) @ place / motion_at.sum()).item() for axis in (1, 0)]
@@ -747,9 +719,7 @@ def fingers(server, monkeypatch):
     })  # fmt: skip
     server.pages["fingers.zip"] = body
     check = "md5:" + hashlib.md5(body).hexdigest()
-    monkeypatch.setattr(
-        ecog, "FINGERS", replace(ecog.FINGERS, urls=(server.url + "fingers.zip",), check=check)
-    )
+    monkeypatch.setattr(ecog, "FINGERS", replace(ecog.FINGERS, urls=(server.url + "fingers.zip",), check=check))
 
 
 def test_finger_movements_come_out_of_the_competition_archive(fingers, server):

@@ -1,6 +1,22 @@
 """The networks of the paper and their like; everything else in the package takes any `torch.nn.Module`."""
 
 from .dense import mlp
+from .ode import NeuralODE, irregular_windows
 from .orthogonal import OrthogonalAutoencoder
+from .recurrent import GRU, ElmanRNN
+from .solvers import Solution, dopri5, rk4
+from .vae import WindowVAE, negative_elbo
 
-__all__ = ["OrthogonalAutoencoder", "mlp"]
+__all__ = [
+    "GRU",
+    "ElmanRNN",
+    "NeuralODE",
+    "OrthogonalAutoencoder",
+    "Solution",
+    "WindowVAE",
+    "dopri5",
+    "irregular_windows",
+    "mlp",
+    "negative_elbo",
+    "rk4",
+]
