@@ -1,0 +1,90 @@
+"""Least squares from what is read to what is answered, with a ridge chosen on inputs held out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .layers import patches, targets
+from .passes import batches, resting, seen
+
+__all__ = ["Moments", "least_squares", "moments_of"]
+
+RIDGES = tuple(10.0**p for p in range(-8, 2))  # of the variance of a feature
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums of products of ones, features z (p) and targets y (o) over rows: enough for any least squares.
+
+    Attributes:
+        square: (1 + p + o, 1 + p + o); its corner is the number of rows
+        size: p
+    """
+
+    square: Tensor
+    size: int
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(self.square + other.square, self.size)
+
+    def parts(self, bias: bool = True) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Per row: E zz^T, E zy^T, E yy^T's trace, and means of z and y; with a bias all about the means."""
+        s, p = self.square / self.square[0, 0], self.size
+        z, y = s[0, 1 : p + 1], s[0, p + 1 :]
+        gram, cross, own = s[1 : p + 1, 1 : p + 1], s[1 : p + 1, p + 1 :], s.diagonal()[p + 1 :].sum()
+        if bias:
+            return gram - torch.outer(z, z), cross - torch.outer(z, y), own - y @ y, z, y
+        return gram, cross, own, torch.zeros_like(z), torch.zeros_like(y)
+
+    def error(self, theta: Tensor, bias: Tensor | None) -> float:
+        """Mean square of y - theta^T z - bias, summed over the outputs."""
+        gram, cross, own, z, y = self.parts(bias is not None)
+        fit = own - 2 * (theta * cross).sum() + (theta * (gram @ theta)).sum()
+        return float(fit + (0.0 if bias is None else (y - theta.T @ z - bias).square().sum()))
+
+
+def moments_of(student: nn.Module, teacher: nn.Module, name: str, inputs) -> Moments:
+    """Of what the layer reads in the student, and what it answers in the teacher."""
+    reader, total, size = student.get_submodule(name), 0.0, 0
+    with resting(student, teacher), torch.no_grad():
+        for part in batches(inputs):
+            said = seen(teacher, [name], part)[name]
+            z = said.input if student is teacher else seen(student, [name], part)[name].input
+            z, y = patches(reader, z), targets(reader, said.output)
+            both = torch.cat([torch.ones(len(z), 1, dtype=z.dtype, device=z.device), z, y], 1)
+            total, size = total + (both.T @ both).cpu(), z.shape[1]
+    return Moments(total, size)
+
+
+def least_squares(fit: Moments, held: Moments | None, start: Tensor, *, bias: bool, ridge: float | None = None):
+    """Weights (p, o) and bias (o,) or None that tell y from z, drawn towards `start` as far as held-out rows want.
+
+    Minimises E|y - theta^T z - b|^2 + ridge |D (theta - start)|^2, D the standard deviations of z, so that the scale
+    of a feature does not matter. Without `ridge` it is chosen among powers of ten by the error on `held`, infinity
+    (the start itself) among them, and then everything is fitted anew with it.
+    """
+    if ridge is None and held is not None:
+        tried = [*RIDGES, torch.inf]
+        errors = [held.error(*_solve(fit, start, bias, r)) for r in tried]
+        ridge = tried[min(range(len(tried)), key=errors.__getitem__)]
+    whole = fit if held is None else fit + held
+    return _solve(whole, start, bias, RIDGES[0] if ridge is None else ridge)
+
+
+def _solve(moments: Moments, start: Tensor, bias: bool, ridge: float) -> tuple[Tensor, Tensor | None]:
+    gram, cross, _, z, y = moments.parts(bias)
+    theta = start
+    if ridge < torch.inf:
+        spread = gram.diagonal().clamp(min=0).sqrt()
+        idle = spread <= 1e-12 * spread.max()
+        inverse = torch.where(idle, 0.0, 1 / spread.clamp(min=torch.finfo(spread.dtype).tiny))
+        power, axes = torch.linalg.eigh(inverse[:, None] * gram * inverse)
+        rest = axes.T @ (inverse[:, None] * (cross - gram @ start))
+        power = power.clamp(min=0)
+        sound = power > len(power) * 1e-15 * power[-1]
+        gain = torch.where(sound, 1 / (power + ridge).clamp(min=1e-300), 0.0)
+        theta = start + inverse[:, None] * (axes @ (gain[:, None] * rest))
+    return theta, (y - theta.T @ z if bias else None)

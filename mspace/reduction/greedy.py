@@ -1,0 +1,96 @@
+"""Which units to keep so that least squares on them tells the next layer best: one at a time, from either end."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..checks import whole
+from .calibration import Moments
+
+__all__ = ["backward_elimination", "forward_selection"]
+
+NOTHING = 1e-10  # of a unit's own variance: what is left of it once the chosen ones tell the rest
+
+
+def forward_selection(moments: Moments, units: int, k: int, *, bias: bool = True) -> tuple[Tensor, Tensor]:
+    """Add the unit that lowers the error most, k times (orthogonal least squares, Chen, Billings and Luo 1989).
+
+    The criterion is the error after the refit of all weights, which orthogonal matching pursuit only approximates.
+
+    Args:
+        moments: of what the units give (units * s features, s places of a unit side by side) and the targets
+        units: m, of which k are chosen
+
+    Returns:
+        the chosen units (k,) in order, and the share of the targets' variance (k,) that is left after each
+    """
+    k = whole(k, "k", 1, units)
+    gram, cross, own = _scaled(moments, units, bias)
+    chosen, left = [], []
+    blocks = torch.arange(units)
+    floor = NOTHING
+    taken = torch.zeros(units, dtype=torch.bool)
+    total = own.clone()
+    for _ in range(k):
+        inverse = _inverses(gram[blocks, :, blocks, :], floor)
+        gain = (cross * (inverse @ cross)).sum((1, 2)).masked_fill(taken, -1.0)
+        j = int(gain.argmax())
+        taken[j] = True
+        column = gram[:, :, j]
+        push = column @ inverse[j]
+        cross = cross - push @ cross[j]
+        gram = gram - torch.einsum("iab,jcb->iajc", push, column)
+        total = total - gain[j]
+        chosen.append(j)
+        left.append(total)
+    return torch.tensor(chosen), torch.stack(left).clamp(min=0) / own.clamp(min=1e-300)
+
+
+def backward_elimination(moments: Moments, units: int, k: int, *, bias: bool = True) -> tuple[Tensor, Tensor]:
+    """Drop the unit whose loss the others make good best, until k are left: layer-wise OBS on whole units.
+
+    Args and returns as in `forward_selection`; the share left is given for k units and falls backwards from there,
+    (units - k + 1,), all units last.
+    """
+    k = whole(k, "k", 1, units)
+    gram, cross, own = _scaled(moments, units, bias)
+    s = gram.shape[1]
+    flat = gram.reshape(units * s, units * s)
+    inverse = torch.linalg.inv(flat + 1e-8 * torch.eye(len(flat), dtype=flat.dtype)).reshape(gram.shape)
+    theta = torch.einsum("iajc,jco->iao", inverse, cross)
+    error = own - (theta * cross).sum()
+    alive = list(range(units))
+    left = [error]
+    while len(alive) > k:
+        blocks = torch.arange(len(alive))
+        undo = torch.linalg.inv(inverse[blocks, :, blocks, :])
+        price = (theta * (undo @ theta)).sum((1, 2))
+        j = int(price.argmin())
+        rest = [i for i in range(len(alive)) if i != j]
+        column = inverse[:, :, j] @ undo[j]
+        error = error + price[j]
+        theta = (theta - column @ theta[j])[rest]
+        inverse = (inverse - torch.einsum("iab,jcb->iajc", column, inverse[:, :, j]))[rest][:, :, rest]
+        alive.pop(j)
+        left.append(error)
+    return torch.tensor(alive), torch.stack(left[::-1]).clamp(min=0) / own.clamp(min=1e-300)
+
+
+def _scaled(moments: Moments, units: int, bias: bool):
+    """Blocks (m, s, m, s) and (m, s, o) of features scaled to a variance of one each, and that of the targets."""
+    gram, cross, own, *_ = moments.parts(bias)
+    spread = gram.diagonal().clamp(min=0).sqrt()
+    idle = spread <= 1e-12 * spread.max()
+    scale = torch.where(idle, 0.0, 1 / torch.where(idle, 1.0, spread))
+    s = len(gram) // units
+    gram = (scale[:, None] * gram * scale).reshape(units, s, units, s)
+    return gram, (scale[:, None] * cross).reshape(units, s, -1), own
+
+
+def _inverses(blocks: Tensor, floor: float) -> Tensor:
+    """Pseudoinverses of small covariances (m, s, s), nothing where nothing is left."""
+    if blocks.shape[1] == 1:
+        return torch.where(blocks > floor, 1 / blocks.clamp(min=floor), 0.0)
+    power, axes = torch.linalg.eigh(blocks)
+    return axes @ (torch.where(power > floor, 1 / power.clamp(min=floor), 0.0)[..., None] * axes.mT)

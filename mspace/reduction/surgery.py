@@ -1,0 +1,67 @@
+"""Copies of a network whose layers have other weights, and fewer."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from .factors import Reduction
+from .layers import fold, put_columns, put_rows, read_columns, read_rows
+from .wires import Wire
+
+__all__ = ["cut", "exchange", "plain"]
+
+
+def plain(model: nn.Module, wire: Wire) -> nn.Module:
+    """A copy whose layers have ordinary weights, with batch normalisations folded into them."""
+    model = copy.deepcopy(model)
+    for name in wire.layers + wire.feeds:
+        if parametrize.is_parametrized(model.get_submodule(name)):
+            _unparametrize(model, name)
+    for name, norm in zip(wire.layers, wire.norms):
+        if norm is not None:
+            layer = model.get_submodule(name)
+            put_rows(layer, fold(read_rows(layer), model.get_submodule(norm)))
+            exchange(model, norm, nn.Identity())
+    return model
+
+
+def exchange(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Put a module in the place of another."""
+    parent, _, last = name.rpartition(".")
+    setattr(model.get_submodule(parent), last, module.train(model.get_submodule(name).training))
+
+
+def _unparametrize(model: nn.Module, name: str) -> None:
+    # not remove_parametrizations: it deletes `weight` from a class that the copy shares with its original
+    old = model.get_submodule(name)
+    if type(old).__mro__[1] is not nn.Linear:
+        raise ValueError(
+            f"layer {name!r} is parametrized: call torch.nn.utils.parametrize.remove_parametrizations first"
+        )
+    new = nn.Linear(old.in_features, old.out_features, old.bias is not None, device="meta")
+    for kind in ("weight", "bias"):
+        if getattr(old, kind) is not None:
+            setattr(new, kind, nn.Parameter(getattr(old, kind).detach().clone()))
+    exchange(model, name, new)
+
+
+def cut(student: nn.Module, wire: Wire, reduction: Reduction) -> None:
+    """Put in the kept rows and the outgoing weights times `expand`."""
+    m = len(reduction.expand)
+    makers = [student.get_submodule(name) for name in wire.layers]
+    parts = reduction.kept.split([maker.weight[0].numel() + 1 for maker in makers], dim=1)
+    for maker, rows in zip(makers, parts):
+        put_rows(maker, rows)
+    for name in wire.feeds:
+        reader = student.get_submodule(name)
+        columns = read_columns(reader, m)
+        bias = None
+        if wire.symmetry.centre != 0 and (reduction.expand < 0).any():  # f(-z) = 2 f(0) - f(z)
+            turned = (reduction.expand < 0).any(1)
+            lost = (1 - reduction.expand[turned].sum(1)) * wire.symmetry.centre
+            bias = reader.bias.detach().to(columns) + torch.einsum("u,uso->o", lost.to(columns), columns[turned])
+        put_columns(reader, torch.einsum("mk,mso->kso", reduction.expand, columns), bias)

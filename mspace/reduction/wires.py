@@ -1,0 +1,208 @@
+"""Where the units of a layer are made, which layers read them, and what stands between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from ..alignment.symmetry import Symmetry, symmetry_of
+from .layers import fold, read_rows
+
+__all__ = ["Wire", "read", "rows_of", "wire_of"]
+
+DENSE = (nn.Linear, nn.Conv1d, nn.Conv2d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+PASSING = (nn.Flatten, nn.Identity, nn.modules.dropout._DropoutNd)
+MAXIMUM = (nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AdaptiveMaxPoolNd)
+AVERAGE = (nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd)
+
+
+@dataclass(frozen=True)
+class Wire:
+    """Hidden units from the layers that make them to the layers that read them.
+
+    Attributes:
+        layers: one name, or those of a gated block, whose units are products
+        feeds: names of the layers that read the units; none for an output layer
+        norms: the batch normalisation after each of `layers`, or None
+        activation: what stands between, or None where it is not known
+        symmetry: the scales and signs that it leaves free
+    """
+
+    layers: tuple[str, ...]
+    feeds: tuple[str, ...]
+    norms: tuple[str | None, ...]
+    activation: nn.Module | None = None
+    symmetry: Symmetry = field(default_factory=Symmetry)
+
+
+def rows_of(model: nn.Module, layer: str | Sequence[str], *, norm: str | Sequence[str] | None = None) -> Tensor:
+    """The neurons of a layer with their biases, (m, n+1), float64: what `merge`, `prune` and `compose` reduce.
+
+    Kernels of convolutions are flattened. Several layers whose units belong together, as the two of a gated block,
+    stand side by side. A batch normalisation that follows is folded in.
+
+    Args:
+        model: any module
+        layer: name of a Linear, Conv1d or Conv2d, or names
+        norm: name of the batch normalisation after it, where the network is no `nn.Sequential` that shows it
+    """
+    layers = _names(layer, "layer")
+    return read(model, layers, _norms(model, layers, norm))
+
+
+def read(model: nn.Module, layers: Sequence[str], norms: Sequence[str | None]) -> Tensor:
+    """Rows of the layers side by side, each with its normalisation folded in."""
+    parts = []
+    for name, norm in zip(layers, norms):
+        rows = read_rows(_dense(model, name, "layer"))
+        parts.append(rows if norm is None else fold(rows, _found(model, norm, "norm", NORMS)))
+    if len({len(p) for p in parts}) > 1:
+        raise ValueError(f"layer must name layers of as many units each, got {[len(p) for p in parts]}")
+    return torch.cat(parts, 1)
+
+
+def wire_of(model: nn.Module, layer, feeds=None, *, activation=None, norm=None) -> Wire:
+    """Everything about the wiring that can be said before data are seen."""
+    layers, feeds = _names(layer, "layer"), () if feeds is None else _names(feeds, "feeds")
+    if set(layers) & set(feeds):
+        raise ValueError(
+            f"feeds must be a layer that reads {layers[0]!r}, got {feeds[0]!r}, which is that layer itself"
+        )
+    wire = Wire(layers, feeds, _norms(model, layers, norm))
+    m, readers = len(read(model, layers, wire.norms)), {name: _dense(model, name, "feeds") for name in feeds}
+    _alone(model, layers + feeds)
+    orders = [_between(model, made, name) for made in layers for name in feeds]  # says where one comes too early
+    for name, reader in readers.items():
+        width = reader.weight.shape[1]
+        if width % m or (width != m and not isinstance(reader, nn.Linear)):
+            raise ValueError(f"feeds {name!r} reads {width} units, but layer {layers[0]!r} has {m}")
+    between = orders[0] if feeds and len(layers) == 1 else None
+    if between is None:
+        found = _symmetry(activation, []) if activation is not None and len(layers) == 1 else Symmetry()
+        return replace(wire, activation=activation, symmetry=_allowed(found, model, wire))
+    own = [module for name, module in between if name not in wire.norms]
+    known = _activation(own, layers[0], feeds[0]) if activation is None else activation
+    return replace(wire, activation=known, symmetry=_allowed(_symmetry(known, own), model, wire))
+
+
+def _names(given, what: str) -> tuple[str, ...]:
+    names = (given,) if isinstance(given, str) else tuple(given)
+    if not names or not all(isinstance(n, str) for n in names) or len(set(names)) < len(names):
+        raise ValueError(f"{what} must be the name of a layer, or different names, got {given!r}")
+    return names
+
+
+def _found(model: nn.Module, name: str, what: str, kinds) -> nn.Module:
+    module = dict(model.named_modules(remove_duplicate=False)).get(name)
+    if not isinstance(module, kinds):
+        known = [n for n, m in model.named_modules() if isinstance(m, kinds)]
+        kind = ", ".join(k.__name__ for k in kinds)
+        raise ValueError(
+            f"{what} must name a module of the network ({kind}: {', '.join(known) or 'none'}), got {name!r}"
+        )
+    return module
+
+
+def _dense(model: nn.Module, name: str, what: str) -> nn.Module:
+    layer = _found(model, name, what, DENSE)
+    if getattr(layer, "groups", 1) != 1:
+        raise ValueError(
+            f"{what} {name!r} is a convolution in groups, whose channels are not mixed: name the dense layers around it"
+        )
+    return layer
+
+
+def _alone(model: nn.Module, names: tuple[str, ...]) -> None:
+    """No layer that changes its shape may stand in two places, nor its weights."""
+    for name in names:
+        own = {id(p) for p in model.get_submodule(name).parameters()}
+        places = [n.rpartition(".")[0] for n, p in model.named_parameters(remove_duplicate=False) if id(p) in own]
+        others = {n for n in places if n != name and not n.startswith(f"{name}.")}  # parts of a parametrization
+        if others:
+            raise ValueError(
+                f"layer {name!r} is used twice, its weights stand in {', '.join(sorted(others))} too: give each place "
+                "weights of its own before one of them shrinks"
+            )
+
+
+def _norms(model: nn.Module, layers: tuple[str, ...], norm) -> tuple[str | None, ...]:
+    if norm is not None:
+        norms = _names(norm, "norm")
+        if len(norms) != len(layers):
+            raise ValueError(f"norm must name a normalisation for each of {len(layers)} layers, got {norms}")
+        return norms
+    following = [_after(model, name) for name in layers]
+    return tuple(name if isinstance(module, NORMS) else None for name, module in following)
+
+
+def _after(model: nn.Module, layer: str) -> tuple[str | None, nn.Module | None]:
+    """What comes next in a sequential network; nothing where its order is not known."""
+    for leaves in _sequences(model, layer):
+        names = [n for n, _ in leaves]
+        if layer in names and names.index(layer) + 1 < len(leaves):
+            return leaves[names.index(layer) + 1]
+    return None, None
+
+
+def _between(model: nn.Module, layer: str, feeds: str) -> list[tuple[str, nn.Module]] | None:
+    """The modules from one layer to the other in a sequential network, None where its order is not known."""
+    for leaves in _sequences(model, layer):
+        names = [n for n, _ in leaves]
+        if layer in names and feeds in names:
+            start, end = names.index(layer), names.index(feeds)
+            if end < start:
+                raise ValueError(f"feeds must be a layer that reads {layer!r}, got {feeds!r}, which comes before it")
+            return leaves[start + 1 : end]
+    return None
+
+
+def _sequences(model: nn.Module, layer: str):
+    """The leaves of every `nn.Sequential` that the layer is in, in order."""
+    parts = layer.split(".")
+    for i in range(len(parts)):
+        prefix = ".".join(parts[:i])
+        module = model.get_submodule(prefix)
+        if isinstance(module, nn.Sequential):
+            yield list(_leaves(module, f"{prefix}." if prefix else ""))
+
+
+def _leaves(model: nn.Sequential, prefix: str):
+    for name, module in model._modules.items():  # named_children() would pass over a module that comes twice
+        if isinstance(module, nn.Sequential):
+            yield from _leaves(module, f"{prefix}{name}.")
+        else:
+            yield prefix + name, module
+
+
+def _activation(between: list[nn.Module], layer: str, feeds: str) -> nn.Module:
+    own = [m for m in between if not isinstance(m, PASSING + MAXIMUM + AVERAGE)]
+    late = [type(m).__name__ for m in own if isinstance(m, NORMS)]
+    if late:
+        raise ValueError(
+            f"layer {layer!r} has a {late[0]} behind its activation, which would have to shrink with it: fold it into "
+            f"{feeds!r} first"
+        )
+    mixing = [type(m).__name__ for m in own if any(p.numel() > 1 for p in m.parameters())]
+    if mixing:
+        raise ValueError(
+            f"feeds {feeds!r} does not read layer {layer!r} unit by unit: {', '.join(mixing)} stands between"
+        )
+    return nn.Sequential(*own)
+
+
+def _symmetry(activation, between: list[nn.Module]) -> Symmetry:
+    found = symmetry_of(activation)
+    if any(isinstance(m, MAXIMUM) for m in between):
+        return replace(found, signs=False, linear=False)  # the largest of -x is not minus the largest of x
+    return found
+
+
+def _allowed(found: Symmetry, model: nn.Module, wire: Wire) -> Symmetry:
+    """Signs about a centre need a bias to make them good, the same at every place."""
+    readers = [model.get_submodule(name) for name in wire.feeds]
+    sound = all(isinstance(r, nn.Linear) and r.bias is not None for r in readers)
+    return found if found.centre == 0 or sound else replace(found, signs=False, centre=0.0)
