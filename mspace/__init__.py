@@ -3,6 +3,8 @@
 from . import datasets
 from .alignment import align
 from .checks import seeded
+from .clustering import KMeans
+from .communities import communities
 from .covariance import (
     GaussianPosterior,
     bootstrap,
@@ -16,6 +18,8 @@ from .covariance import (
 )
 from .metrics import Metric, euclidean, fisher_rao, functional, hellinger, jeffreys, wasserstein2
 from .neurons import NeuronDistribution, weight_of
+from .reduction import Reduction, compose, compress, merge, prune, rows_of, shrink, tradeoff
+from .selection import qpfs, relevance
 from .series import (
     Skill,
     autocorrelation,
@@ -39,8 +43,10 @@ __all__ = [
     "SSA",
     "Ensemble",
     "GaussianPosterior",
+    "KMeans",
     "Metric",
     "NeuronDistribution",
+    "Reduction",
     "Skill",
     "__version__",
     "align",
@@ -49,6 +55,9 @@ __all__ = [
     "bootstrap",
     "bootstrap_neurons",
     "calibration",
+    "communities",
+    "compose",
+    "compress",
     "datasets",
     "dominant_period",
     "euclidean",
@@ -59,17 +68,24 @@ __all__ = [
     "hellinger",
     "jeffreys",
     "laplace",
+    "merge",
     "online",
     "persistence",
     "predict",
+    "prune",
+    "qpfs",
     "refine",
+    "relevance",
     "ridge_ar",
     "rolling_origin",
+    "rows_of",
     "sandwich",
     "seasonal_naive",
     "seeded",
+    "shrink",
     "skill_table",
     "split",
+    "tradeoff",
     "train_ensemble",
     "variational",
     "wasserstein2",

@@ -331,3 +331,11 @@ def test_a_module_used_twice_is_used_twice(twice):
     ours = train_ensemble(net, (x, y), F.mse_loss, 1, **options)[0]
     theirs = train_ensemble(plain, (x, y), F.mse_loss, 1, **options)[0]
     assert torch.allclose(ours(x), theirs(x), atol=1e-10)
+
+
+def test_failures_of_losses_that_can_be_negative():
+    loss = torch.tensor([-2.0, -2.1, -1.9, -2.05, 40.0, float("nan")])
+    assert failures(loss).tolist() == [False] * 4 + [True] * 2
+    assert failures(torch.tensor([1.0, 1.1, 3.4, 0.9])).tolist() == [False, False, True, False]
+    assert not failures(torch.full((5,), -1.0)).any()
+    assert failures(torch.full((3,), float("inf"))).all()

@@ -106,9 +106,19 @@ def fit(model: nn.Module, data: Data, loss: Loss, **options) -> nn.Module:
 
 
 def failures(loss: Tensor) -> Tensor:
-    """Which members did not converge: a loss that is not finite, or above three times the median, (N,)."""
-    middle = loss[torch.isfinite(loss)].median() if torch.isfinite(loss).any() else loss.new_tensor(0.0)
-    return ~torch.isfinite(loss) | (loss > 3 * middle + torch.finfo(loss.dtype).tiny)
+    """Which members did not converge, (N,): a loss that is not finite, or above three times the median.
+
+    A loss that can be negative, such as a negative logarithm of a density, has no such ratio: there the limit is ten
+    times the distance between the quartiles above the median.
+    """
+    finite = loss[torch.isfinite(loss)]
+    if not len(finite):
+        return torch.ones_like(loss, dtype=torch.bool)
+    limit = 3 * finite.median() + torch.finfo(loss.dtype).tiny
+    if finite.min() < 0:
+        low, high = finite.quantile(finite.new_tensor([0.25, 0.75]))
+        limit = finite.median() + 10 * (high - low) + 1e-6 * finite.abs().max()
+    return ~torch.isfinite(loss) | (loss > limit)
 
 
 def _awake(model: nn.Module) -> nn.Module:
