@@ -274,27 +274,27 @@ TextTable(header, table)
 # are several times smaller, for two different reasons: one uses the Gauss–Newton curvature and independent examples,
 # the other independent neurons.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Figure 8 as it should be drawn: the first 16 rows of the decoder, 95 % regions in the plane of the two leading directions of the means, all aligned and in one unit; dark to light from sample 1 to 16. Each pair of numbers on the axes is the same for all panels.\n", "name": "fig-eight"}, "image": {"alt": "Six panels with the same arc of sixteen means; regions largest for the published ensemble, of middle size and elongated for bootstrap and sandwich, round and larger for Laplace, tiny for online and variational."}}
-spectrum = torch.linalg.eigh(reference.T @ reference)
-frame = spectrum.eigenvectors.flip(1)
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Figure 8 as it should be drawn: the first 16 rows of the decoder, 95 % regions in the plane in which the means scatter most, all aligned and in one unit; dark to light from sample 1 to 16. All panels have one scale.\n", "name": "fig-eight"}, "image": {"alt": "Six panels with the same arc of sixteen means; regions largest for the published ensemble, of middle size and elongated for bootstrap and sandwich, round and larger for Laplace, tiny for online and variational."}}
+centre = reference.mean(0)
+frame = torch.linalg.eigh((reference - centre).T.cov()).eigenvectors.flip(1)
 frame = frame * frame[frame.abs().argmax(0), range(3)].sign()
 
 
 def in_frame(some):
-    """Coordinates along the leading directions of the means."""
-    return ms.NeuronDistribution(some.mean @ frame, frame.T @ some.cov @ frame)
+    """Coordinates along the directions in which the means scatter most."""
+    mean = (some.mean - centre) @ frame
+    return ms.NeuronDistribution(mean, frame.T @ some.cov @ frame)
 
 
 colors = [plt.get_cmap("cividis")(i / 15) for i in range(16)]
 shown = [k for k in neurons if k != "sandwich, lag 0"]
-fig, axes = plt.subplots(
-    2, 3, figsize=(plot.WIDTH, 4.4), sharex=True, sharey=True
-)
+fig, axes = plt.subplots(2, 3, figsize=(plot.WIDTH, 4.4), sharex=True, sharey=True)
+edge = 1.3 * float(in_frame(neurons["bootstrap"]).mean[:16].abs().max())
 for ax, name in zip(axes.flat, shown, strict=True):
     plane = in_frame(neurons[name])[:16].marginal([0, 1])
     plot.ellipsoid(plane, colors=colors, ax=ax)
     ax.plot(*plane.mean.T, ".", color="#333333", markersize=2)
-    ax.set(title=name, xlim=(-0.28, 0.28), ylim=(-0.28, 0.28))
+    ax.set(title=name, xlim=(-edge, edge), ylim=(-edge, edge))
     ax.set_aspect("equal")
     ax.locator_params(nbins=4)
 plt.show()
@@ -353,8 +353,6 @@ power = torch.stack(
     [torch.fft.rfft(s - s.mean(), n=8192).abs().square() for s in walk.series]
 ).mean(0)
 periods = 8192 / torch.arange(1, len(power))
-strong = (power[2:-1] > power[1:-2]) & (power[2:-1] > power[3:])
-peaks = [(float(power[i + 2]), float(periods[i + 1])) for i in strong.nonzero()[:, 0]]
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: mean distance of neurons $p$ samples apart; the dashed line is the paper's 16. Right: the periodogram of the walk by period, smoothed over neighbouring frequencies.\n", "name": "fig-period"}, "image": {"alt": "Left, the distance falls to minima at 13, 27, 40 and 54, the one at 27 the deepest, and is high at 16. Right, peaks at periods near 13.4, 26.7 and 53."}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(plot.WIDTH, 2.8))
@@ -365,7 +363,7 @@ smooth = torch.nn.functional.avg_pool1d(power[None, None], 31, 1, 15)[0, 0]
 keep = (periods > 8) & (periods < 80)
 right.plot(periods[keep], smooth[1:][keep] / smooth.max())
 right.set(xscale="log", xlabel="period, samples", ylabel="power")
-right.set_xticks([10, 13.4, 26.7, 53], ["10", "13.4", "26.7", "53"])
+right.set_xticks([13.4, 26.7, 53], ["13.4", "26.7", "53"])
 right.minorticks_off()
 plt.show()
 
