@@ -49,7 +49,7 @@ from torch import nn
 import mspace as ms
 from mspace import plot, seeded
 from mspace.covariance import variational_ensemble
-from mspace.models import mlp
+from mspace.models import at_principal_components, mlp
 from mspace.tables import TextTable
 
 torch.set_num_threads(1)
@@ -244,7 +244,7 @@ members = ms.train_ensemble(
     generator=seeded(21),
 )
 best = members[int(members.report["loss"].argmin())]
-minimum = ms.refine(best, data, F.mse_loss, steps=3000)
+minimum = at_principal_components(best, windows)
 
 
 def trace(cov):

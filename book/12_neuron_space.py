@@ -53,7 +53,7 @@ import mspace as ms
 from mspace import plot, seeded
 from mspace.covariance import variational_ensemble
 from mspace.flipbook import Flipbook
-from mspace.models import mlp
+from mspace.models import at_principal_components, mlp
 from mspace.tables import TextTable
 
 torch.set_num_threads(1)
@@ -152,7 +152,7 @@ assert (coverage["variational, joint"] > coverage["variational"]).all()
 # %% [markdown]
 # ## One network, one layer
 #
-# Now the paper's case. A network 100-3-100 is trained by Adam, from the best of a hundred starts we go to a minimum, and
+# Now the paper's case. A network 100-3-100 is trained by Adam, from the best of a hundred starts we go to the minimum, and
 # every method describes the rows of the decoder, $\vec w_i \in \R^3$, one for each sample of the window. The hundred starts
 # themselves are the published kind of "bootstrap".
 
@@ -176,7 +176,7 @@ published = ms.train_ensemble(
     generator=seeded(21),
 )
 best = published[int(published.report["loss"].argmin())]
-minimum = ms.refine(best, data, F.mse_loss, steps=3000)
+minimum = at_principal_components(best, windows)
 rate = 0.075 / float(windows.square().mean())
 resampled = ms.bootstrap(
     minimum,
@@ -240,6 +240,7 @@ def trace(some):
 
 # %% tags=["hide-input"]
 def about_zero(some):
+    """The same covariances without their means."""
     return ms.NeuronDistribution(torch.zeros_like(some.mean), some.cov)
 
 

@@ -7,13 +7,15 @@ from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
 from sklearn.decomposition import PCA
 from torch import nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import orthogonal
 
-from mspace.models import OrthogonalAutoencoder, mlp
+from mspace import fit
+from mspace.models import OrthogonalAutoencoder, at_principal_components, mlp
 from mspace.models.orthogonal import Cayley, haar
 from mspace.series import windows
 
@@ -243,3 +245,27 @@ def test_mlp():
 def test_errors_name_the_argument(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def test_the_minimum_of_an_autoencoder_is_the_projection_on_principal_components():
+    x = (
+        torch.randn(80, 6, generator=seeded(0)).double()
+        @ torch.diag(torch.tensor([3.0, 2, 1.5, 0.3, 0.2, 0.1])).double()
+        + 1
+    )
+    trained = fit(mlp(6, 3, 6, generator=seeded(1)).double(), (x, x), F.mse_loss, epochs=50, generator=seeded(2))
+    before = [p.detach().clone() for p in trained.parameters()]
+    net = at_principal_components(trained, x)
+    loss = F.mse_loss(net(x), x)
+    slopes = torch.autograd.grad(loss, list(net.parameters()))
+    assert max(s.abs().max() for s in slopes) < 1e-12
+    power = torch.linalg.eigvalsh(torch.cov(x.T, correction=0))
+    assert torch.allclose(loss, power[:3].sum() / 6, rtol=1e-12)
+    assert torch.allclose(net[0](x).amin(0), torch.full((3,), 0.1).double())
+    assert all(torch.equal(a, b) for a, b in zip(before, trained.parameters()))
+    turned = torch.linalg.lstsq(net[2].weight.detach(), trained[2].weight.detach()).solution
+    assert torch.allclose(turned, torch.eye(3).double(), atol=1e-10)  # no other basis comes nearer
+    with pytest.raises(ValueError, match="net must be"):
+        at_principal_components(mlp(6, 3, 6, activation=nn.Tanh), x)
+    with pytest.raises(ValueError, match="x must be"):
+        at_principal_components(trained, x[:, :5])

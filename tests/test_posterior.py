@@ -149,3 +149,10 @@ def test_bad_posteriors():
         full(model).marginal("9")
     with pytest.raises(ValueError, match="size must be"):
         full(model).sample(0)
+
+
+def test_the_root_of_a_covariance_is_the_symmetric_one():
+    post = full(net())
+    root = post.blocks[0].root()[0]
+    assert torch.allclose(root, root.T, atol=1e-10) and torch.linalg.eigvalsh(root).min() > -1e-9
+    assert torch.allclose(root @ root, post.cov(), atol=1e-8)

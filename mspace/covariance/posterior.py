@@ -43,9 +43,12 @@ class Block:
         object.__setattr__(self, "cov", self.cov.detach().to("cpu", torch.float64))
 
     def root(self) -> Tensor:
-        """F with ``F F.T`` the covariance, (k, b, b); singular ones have one."""
+        """The symmetric square root of the covariance, (k, b, b); singular ones have one.
+
+        There is only one, so draws do not depend on how a processor turns eigenvectors of equal eigenvalues.
+        """
         power, axes = torch.linalg.eigh(self.cov)
-        return axes * power.clamp(min=0).sqrt()[:, None, :]
+        return (axes * power.clamp(min=0).sqrt()[:, None, :]) @ axes.mT
 
 
 @dataclass(frozen=True, eq=False)

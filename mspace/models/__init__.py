@@ -3,6 +3,7 @@
 from .dense import mlp
 from .ode import NeuralODE, irregular_windows
 from .orthogonal import OrthogonalAutoencoder
+from .principal import at_principal_components
 from .recurrent import GRU, ElmanRNN
 from .solvers import Solution, dopri5, rk4
 from .vae import WindowVAE, negative_elbo
@@ -14,6 +15,7 @@ __all__ = [
     "OrthogonalAutoencoder",
     "Solution",
     "WindowVAE",
+    "at_principal_components",
     "dopri5",
     "irregular_windows",
     "mlp",

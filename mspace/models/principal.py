@@ -1,0 +1,44 @@
+"""The minimum of an autoencoder with one hidden layer, written down."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from ..checks import as_tensor
+
+__all__ = ["at_principal_components"]
+
+
+def at_principal_components(net: nn.Sequential, x: Tensor, *, margin: float = 0.1) -> nn.Sequential:
+    """The network of the same architecture that projects on the principal components, near to one that was trained.
+
+    While all its units are active, a ReLU autoencoder under the squared error is linear, and its minimum the projection
+    on as many components as it has units (Baldi and Hornik 1989), in any basis. Descent ends somewhere in that
+    valley, and where depends on the last bits of the processor. Here the basis is the one in which the components are
+    nearest to the given decoder, and biases keep every unit active on all of x.
+
+    Args:
+        net: ``Sequential(Linear(n, d), ReLU(), Linear(d, n))`` with biases, trained; it stays as it is
+        x: what it was trained on, (N, n)
+        margin: the least value of a unit on x
+    """
+    x = as_tensor(x, "x")
+    kinds = [type(m) for m in net] if isinstance(net, nn.Sequential) else []
+    if kinds != [nn.Linear, nn.ReLU, nn.Linear] or net[0].bias is None or net[2].bias is None:
+        raise ValueError("net must be Sequential(Linear, ReLU, Linear) with biases, as `mlp(n, d, n)` makes it")
+    if x.ndim != 2 or not x.shape[1] == net[0].in_features == net[2].out_features or len(x) <= net[0].out_features:
+        raise ValueError(f"x must be (N, {net[0].in_features}) and reconstruct itself, got shape {tuple(x.shape)}")
+    mean, units = x.double().mean(0), net[0].out_features
+    axes = torch.linalg.eigh(x.double().T.cov()).eigenvectors[:, -units:]
+    turn = axes.T @ net[2].weight.detach().double()
+    decoder, encoder = axes @ turn, torch.linalg.solve(turn, axes.T)
+    bias = margin - (x.double() @ encoder.T).amin(0)
+    found = copy.deepcopy(net)
+    with torch.no_grad():
+        values = (encoder, bias, decoder, mean - decoder @ (encoder @ mean + bias))
+        for parameter, value in zip((found[0].weight, found[0].bias, found[2].weight, found[2].bias), values):
+            parameter.copy_(value)
+    return found
