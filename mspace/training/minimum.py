@@ -28,7 +28,8 @@ def refine(
     """Descend to a minimum of the loss over all data, by L-BFGS; a new module, `model` stays as it was.
 
     Minibatches stop in a neighbourhood of a minimum. What reads the covariance off the curvature there, `sandwich` and
-    `laplace`, needs the minimum itself. Works in double precision and evaluation mode, and returns the type that came.
+    `laplace`, needs the minimum itself. (A ReLU network may have it at a kink, where no gradient vanishes; this is said.)
+    Works in double precision and evaluation mode, and returns the type that came.
 
     Args:
         weight_decay: adds ``weight_decay / 2 * |parameters|^2`` to the loss
