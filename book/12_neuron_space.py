@@ -272,7 +272,7 @@ TextTable(header, table)
 # The **order of the paper is the other way round**. The published ensemble is by far the largest, and nearly all of that is
 # change of basis; aligned it still has several times the trace of the real bootstrap. Sandwich with lags and bootstrap agree: two methods
 # without a step in common. The sandwich without lags misses part, and has another shape. Online and variational estimates
-# are several times smaller, for two different reasons: one uses the Gauss–Newton curvature and independent examples,
+# are two to seven times smaller, for two different reasons: one uses the Gauss–Newton curvature and independent examples,
 # the other independent neurons.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Figure 8 as it should be drawn: the first 16 rows of the decoder, 95 % regions in the plane in which the means scatter most, all aligned and in one unit; dark to light from sample 1 to 16. All panels have one scale.\n", "name": "fig-eight"}, "image": {"alt": "Six panels with the same arc of sixteen means; regions largest for the published ensemble, of middle size and elongated for bootstrap and sandwich, round and larger for Laplace, tiny for online and variational."}}
@@ -493,4 +493,4 @@ TextTable(["claim", "verdict", "what we found"], verdicts)
 # ```
 # ````
 #
-# **Next**: distances between such Gaussians, and what can be concluded from them.
+# **Next**: {ref}`ch:distances` between such Gaussians, and what can be concluded from them.
