@@ -27,7 +27,7 @@ from torch.func import functional_call, grad, vmap
 
 import mspace as ms
 from mspace.covariance.curvature import sandwich
-from mspace.covariance.curvature.hessian import Curvature
+from mspace.covariance.curvature.matrices import Curvature
 from mspace.covariance.curvature.moments import Grams
 from mspace.covariance.curvature.problem import Problem
 from mspace.covariance.curvature.rows import rows_of
