@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.func import functional_call, jacrev, vmap
 
 from ..checks import whole
+from .curvature.solve import FLOOR
 from .layout import flatten, unflatten
 
 __all__ = ["BatchMeans", "OnlineBatchMeans", "PlugIn", "batch_ends", "gauss_newton_trace"]
 
 HELD = 64  # steps whose outer products are taken in one go, twenty times cheaper than one by one
 CURVATURES = ("gauss_newton", "hessian")
-FLOOR = 1e-4  # of the median positive eigenvalue (Chen et al. 2020 ask for some threshold)
 
 
 class _Grams:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from ...training.stacks.layers import dense_layers as stack_layers
+
 __all__ = ["SLOPES", "dense_layers"]
 
 # activation -> gradient by the sum that enters, from the gradient d by the value h that leaves, in place
@@ -19,16 +21,4 @@ SLOPES: dict[type, Callable[[Tensor, Tensor], Tensor]] = {
 
 def dense_layers(net: nn.Module) -> list[tuple[str, type]]:
     """The Linear layers of a Sequential, each with the activation after it; none if it holds anything else."""
-    found: list[tuple[str, type]] = []
-    if type(net) is not nn.Sequential or len(set(net.named_parameters(remove_duplicate=False))) > len(
-        list(net.named_parameters())
-    ):
-        return []  # a layer used twice gets two gradients
-    for name, module in net._modules.items():  # named_children() would pass over an activation used twice
-        if type(module) is nn.Linear:
-            found.append((name, nn.Identity))
-        elif type(module) in SLOPES and found and found[-1][1] is nn.Identity:
-            found[-1] = (found[-1][0], type(module))
-        else:
-            return []
-    return found
+    return [(layer.name, layer.activation) for layer in stack_layers(net) or ()]

@@ -48,8 +48,8 @@ def dense_layers(template: nn.Module) -> list[Layer] | None:
     if type(template) is not nn.Sequential:
         return None
     layers: list[Layer] = []
-    if len({id(m) for m in template if type(m) is nn.Linear}) < sum(type(m) is nn.Linear for m in template):
-        return None  # a layer used twice gets two gradients
+    if len(list(template.named_parameters(remove_duplicate=False))) > len(list(template.parameters())):
+        return None  # a layer or weight used twice gets two gradients
     for name, module in template._modules.items():  # named_children() would pass over an activation used twice
         if type(module) is nn.Linear:
             layers.append(Layer(name, module.in_features, module.out_features, module.bias is not None))
