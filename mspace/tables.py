@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 __all__ = ["TextTable"]
 
@@ -19,6 +21,25 @@ class TextTable:
         wrong = [len(r) for r in self.rows if len(r) != len(self.header)]
         if wrong:
             raise ValueError(f"rows must have {len(self.header)} cells, as the header, got one of {wrong[0]}")
+
+    @classmethod
+    def stored(cls, notebook, header: Sequence[str]) -> TextTable:
+        """The last table with this header among the outputs stored in an executed notebook.
+
+        So a chapter can gather what others computed, and nobody copies a number by hand.
+
+        Args:
+            notebook: path of the .ipynb
+            header: its first cells, or all of them
+        """
+        file = Path(notebook)
+        if not file.is_file():
+            raise ValueError(f"notebook must be an executed .ipynb, got {file}, which is not there")
+        tables = [t for t in _tables(file) if t[0][: len(header)] == list(header)]
+        if not tables:
+            raise ValueError(f"header {list(header)} is that of no table stored in {file.name}: execute the notebook")
+        head, _, *rows = tables[-1]
+        return cls(head, rows)
 
     def __str__(self) -> str:
         everything = [list(map(str, r)) for r in (self.header, *self.rows)]
@@ -38,3 +59,18 @@ def _cell(text: str) -> str:
     """Bars escaped; numbers with their errors and intervals stay on one line, words may wrap."""
     escaped = text.replace("|", "\\|")
     return escaped if any(c.isalpha() for c in text) else escaped.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _tables(file: Path):
+    """Every Markdown table among the stored outputs of a notebook, as rows of cells."""
+    for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]:
+        for output in cell.get("outputs", []):
+            text = "".join(output.get("data", {}).get("text/markdown", []))
+            if text.startswith("| "):
+                yield [_cells(line) for line in text.splitlines()]
+
+
+def _cells(line: str) -> list[str]:
+    """What `_cell` wrote, read back."""
+    inner = line.strip().removeprefix("| ").removesuffix(" |").split(" | ")  # a bar within a cell is escaped
+    return [c.replace("\\|", "|").replace("\N{NO-BREAK SPACE}", " ") for c in inner]

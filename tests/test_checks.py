@@ -1,5 +1,6 @@
 """What comes through the door, and what is refused there by its name."""
 
+import json
 import math
 from collections import deque
 
@@ -150,3 +151,20 @@ def test_seeded_streams_are_their_own():
     assert torch.equal(torch.random.get_rng_state(), before)
     with pytest.raises(ValueError, match="seed must be a whole number of at least 0, got -1"):
         seeded(-1)
+
+
+def test_a_stored_table_is_read_back(tmp_path):
+    table = TextTable(["MASE", "a|b"], [["two words", "0.5 ± 0.1"], ["x | y", "1.38 [1.2, 1.5]"], ["", "|"]])
+    other = TextTable(["claim"], [["another"]])
+    outputs = [
+        [{"output_type": "stream", "text": "| not a table"}],
+        [{"data": {"text/markdown": ["| MASE | a\\|b |\n", "| --- | --- |\n", "| an | earlier one |"]}}],
+        [{"data": {"text/markdown": table._repr_markdown_()}}, {"data": {"text/markdown": other._repr_markdown_()}}],
+    ]
+    file = tmp_path / "a.ipynb"
+    file.write_text(json.dumps({"cells": [{"source": "# text"}, *({"outputs": o} for o in outputs)]}), encoding="utf-8")
+    assert TextTable.stored(file, ["MASE"]) == table == TextTable.stored(file, table.header)
+    with pytest.raises(ValueError, match="header .* no table stored in a.ipynb"):
+        TextTable.stored(file, ["verdict"])
+    with pytest.raises(ValueError, match="notebook must be an executed"):
+        TextTable.stored(tmp_path / "b.ipynb", ["MASE"])
