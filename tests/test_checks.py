@@ -164,7 +164,7 @@ def test_a_stored_table_is_read_back(tmp_path):
     file = tmp_path / "a.ipynb"
     file.write_text(json.dumps({"cells": [{"source": "# text"}, *({"outputs": o} for o in outputs)]}), encoding="utf-8")
     assert TextTable.stored(file, ["MASE"]) == table == TextTable.stored(file, table.header)
-    with pytest.raises(ValueError, match="header .* no table stored in a.ipynb"):
+    with pytest.raises(ValueError, match=r"header .* no table stored in a\.ipynb"):
         TextTable.stored(file, ["verdict"])
     with pytest.raises(ValueError, match="notebook must be an executed"):
         TextTable.stored(tmp_path / "b.ipynb", ["MASE"])
