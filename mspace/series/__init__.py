@@ -4,7 +4,6 @@ from .baselines import persistence, ridge_ar, seasonal_naive
 from .evaluation import Skill, rolling_origin, skill_table
 from .forecasting import forecast
 from .scaling import at_own_level, own_level, scaled_windows
-from .scaling import standardize, standardized
 from .trajectories import autocorrelation, average, dominant_period, split, windows
 
 __all__ = [
@@ -22,7 +21,5 @@ __all__ = [
     "seasonal_naive",
     "skill_table",
     "split",
-    "standardize",
-    "standardized",
     "windows",
 ]
