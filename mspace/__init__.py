@@ -2,7 +2,7 @@
 
 from . import datasets
 from .alignment import align
-from .checks import seeded
+from .checks import normal, seeded
 from .clustering import KMeans
 from .communities import communities
 from .covariance import (
@@ -69,6 +69,7 @@ __all__ = [
     "jeffreys",
     "laplace",
     "merge",
+    "normal",
     "online",
     "persistence",
     "predict",

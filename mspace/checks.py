@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["as_recordings", "as_series", "as_tensor", "between", "seeded", "whole"]
+__all__ = ["as_recordings", "as_series", "as_tensor", "between", "normal", "seeded", "whole"]
 
 
 def whole(value, name: str, least: int, most: int | None = None) -> int:
@@ -78,3 +78,8 @@ def as_recordings(series) -> tuple[list[Tensor], bool]:
 def seeded(seed: int) -> torch.Generator:
     """A stream of random numbers of its own, to hand in as ``generator=``; the global one is never touched."""
     return torch.Generator().manual_seed(whole(seed, "seed", 0))
+
+
+def normal(*shape: int, seed: int) -> Tensor:
+    """Standard normal numbers in float64 from a stream of their own, for simulations."""
+    return torch.randn(*shape, generator=seeded(seed), dtype=torch.float64)

@@ -73,6 +73,11 @@ class NeuronDistribution:
         """n, the number of weights of a neuron."""
         return self.mean.shape[1]
 
+    @property
+    def total_variance(self) -> Tensor:
+        """The summed variances of each neuron, the trace of its covariance, (m,)."""
+        return self.cov.diagonal(dim1=1, dim2=2).sum(1)
+
     def marginal(self, coords: Sequence[int]) -> NeuronDistribution:
         """The distribution of some coordinates of every neuron, in the order given."""
         c = self._coordinates(coords)

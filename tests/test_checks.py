@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mspace.checks import as_recordings, as_series, as_tensor, between, seeded, whole
+from mspace.checks import as_recordings, as_series, as_tensor, between, normal, seeded, whole
 from mspace.tables import TextTable
 
 
@@ -151,6 +151,15 @@ def test_seeded_streams_are_their_own():
     assert torch.equal(torch.random.get_rng_state(), before)
     with pytest.raises(ValueError, match="seed must be a whole number of at least 0, got -1"):
         seeded(-1)
+
+
+def test_normal_numbers_come_from_their_own_stream():
+    before = torch.get_rng_state()
+    drawn = normal(2000, 3, seed=1)
+    assert drawn.dtype == torch.float64 and drawn.shape == (2000, 3)
+    assert torch.equal(drawn, normal(2000, 3, seed=1)) and not torch.equal(drawn, normal(2000, 3, seed=2))
+    assert abs(drawn.mean()) < 0.06 and abs(drawn.std() - 1) < 0.04
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_a_stored_table_is_read_back(tmp_path):

@@ -257,6 +257,16 @@ def test_official_walks_are_the_series_of_the_paper(monkeypatch):
     assert [round(fact.item(), 6) for fact in facts] == [0.059449, 0.492574, -3.330301, 1.968308]
 
 
+def test_windows_of_recordings_know_where_they_lie():
+    series = [torch.arange(5.0), torch.arange(10.0, 13.0)]
+    walks = datasets.Recordings(series, ("a", "b"), 1.0, "two", False)
+    found, recording = walks.windows(3)
+    assert found.tolist() == [[0, 1, 2], [1, 2, 3], [2, 3, 4], [10, 11, 12]] and found.is_contiguous()
+    assert recording.tolist() == [0, 0, 0, 1]
+    with pytest.raises(ValueError, match="width 4"):
+        walks.windows(4)
+
+
 @needs_walks
 def test_several_channels_keep_their_order(monkeypatch):
     monkeypatch.setenv("MSPACE_DATA", EXCERPT)

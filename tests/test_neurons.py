@@ -317,6 +317,14 @@ def test_sampling_belongs_to_the_generator():
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_total_variance_is_what_a_draw_strays_squared():
+    some = population(3, 4)
+    by_hand = torch.stack([torch.linalg.eigvalsh(c).sum() for c in some.cov])
+    assert some.total_variance.shape == (3,) and close(some.total_variance, by_hand)
+    strayed = (some.sample(20_000, seeded()) - some.mean).square().sum(2).mean(0)
+    assert ((strayed / some.total_variance - 1).abs() < 0.05).all()
+
+
 # -- ellipsoids -------------------------------------------------------------------------------------
 
 

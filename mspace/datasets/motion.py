@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
+from ..series import windows
 from ._errors import DataReplaced, DatasetError, Unavailable, checked, optional
 from ._fetch import Source
 from ._zip import fetch_members
@@ -46,6 +48,12 @@ class Recordings:
     rate: float
     source: str
     official: bool
+
+    def windows(self, width: int) -> tuple[Tensor, Tensor]:
+        """All windows (n, width[, m]), none across a joint, and which recording each lies in, (n,)."""
+        parts = [windows(series, width) for series in self.series]
+        lengths = torch.tensor([len(p) for p in parts])
+        return torch.cat(parts), torch.repeat_interleave(torch.arange(len(parts)), lengths)
 
 
 def walking(
