@@ -1,71 +1,78 @@
-"""Windows at a scale of their own, and forecasters that see them so."""
-
-import math
+"""Histories at their own level."""
 
 import pytest
 import torch
 
 import mspace as ms
+from mspace.series import at_own_level, own_level, scaled_windows
 
 
 def noise(*shape, seed=0):
     return torch.randn(*shape, generator=ms.seeded(seed), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("shape", [(6, 9), (6, 9, 2)])
-def test_every_window_has_mean_zero_and_deviation_one(shape):
-    x = 3 * noise(*shape) + 5
-    y = 3 * noise(shape[0], 4, *shape[2:], seed=1) + 5
-    before = x.clone(), y.clone()
-    a, b = ms.standardize(x, y)
-    assert a.shape == x.shape and b.shape == y.shape
-    assert a.mean(1).abs().max() < 1e-12 and (a.std(1) - 1).abs().max() < 1e-12
-    first = x[(0, slice(None), *([1] if x.ndim == 3 else []))]
-    then = y[(0, slice(None), *([1] if x.ndim == 3 else []))]
-    expected = (then - first.mean()) / first.std()
-    assert torch.allclose(b[(0, slice(None), *([1] if x.ndim == 3 else []))], expected, atol=1e-12)
-    assert torch.equal(ms.standardize(x), a)
-    assert torch.equal(x, before[0]) and torch.equal(y, before[1])
+@pytest.mark.parametrize("channels", [(), (2,)])
+def test_windows_have_mean_zero_and_variance_one(channels):
+    """Of what is seen; the horizon goes along, and undone both are what they were."""
+    s = 3 + noise(30, *channels).cumsum(0)
+    x, y = scaled_windows(s, 8, horizon=3, every=2)
+    a, b = (v[::2] for v in ms.windows(s, 8, horizon=3))
+    assert x.shape == a.shape and y.shape == b.shape
+    assert x.mean(1).abs().max() < 1e-12 and (x.std(1) - 1).abs().max() < 1e-12
+    centre, scale = a.mean(1, keepdim=True), a.std(1, keepdim=True)
+    assert torch.allclose(x * scale + centre, a) and torch.allclose(y * scale + centre, b)
 
 
-def test_what_does_not_move_keeps_its_scale():
-    x = torch.cat([torch.full((1, 7), 0.1), torch.arange(7.0)[None]])
-    a, b = ms.standardize(x, x[:, :2] + 1)
-    assert torch.allclose(a[0], torch.zeros(7), atol=1e-6) and torch.allclose(b[0], torch.ones(2))
-    assert abs(float(a[1].std()) - 1) < 1e-6
+def test_nothing_depends_on_level_and_loudness():
+    s = noise(30)
+    for ours, theirs in zip(scaled_windows(s, 8, horizon=3), scaled_windows(7 * s - 2, 8, horizon=3)):
+        assert torch.allclose(ours, theirs)
+    parts = scaled_windows([s, 5 * s], 8, horizon=3)
+    assert torch.allclose(parts[0][:20], parts[0][20:]) and len(parts[0]) == 40
 
 
 @pytest.mark.parametrize("channels", [(), (2,)])
-def test_a_forecaster_behind_the_scale(channels):
-    """Its own level and scale come back; a forecaster that does not care about them answers as before."""
-    s = 4 * noise(30, *channels) - 7
-
-    def repeats(history, steps):
-        return history[-8:][torch.arange(steps) % 8]
-
+def test_a_forecaster_at_its_own_level(channels):
+    """What it sees has mean zero and variance one, and its answer follows the history's units."""
     seen = []
 
-    def spy(history, steps):
+    def last(history, steps):
         seen.append(history)
-        return history.new_ones(steps, *channels)
+        return history[-1:].expand(steps, *history.shape[1:]) + 1
 
-    assert torch.allclose(ms.standardized(repeats, 12)(s, 20), repeats(s, 20), atol=1e-12)
-    one = ms.standardized(spy, 12)(s, 3)
-    assert seen[0].shape == (12, *channels) and torch.allclose(seen[0], ms.standardize(s[None, -12:])[0])
-    assert torch.allclose(one, (s[-12:].mean(0) + s[-12:].std(0)).expand(3, *channels))
-    assert torch.allclose(ms.standardized(spy, 12)(10 * s + 3, 3), 10 * one + 3)
+    s = 10 + noise(20, *channels)
+    answer = at_own_level(last, 9)(s, 4)
+    assert torch.allclose(answer, (s[-1] + s[-9:].std(0)).expand(4, *channels))
+    assert seen[0].shape == (9, *channels)
+    assert seen[0].mean(0).abs().max() < 1e-12 and (seen[0].std(0) - 1).abs().max() < 1e-12
+    assert torch.allclose(at_own_level(last, 9)(5 * s - 3, 4), 5 * answer - 3)
+
+
+def test_training_and_forecasting_see_the_same():
+    s, caught = noise(20).cumsum(0), []
+    at_own_level(lambda history, steps: caught.append(history) or history[:steps], 6)(s, 2)
+    assert torch.allclose(caught[0], scaled_windows(torch.cat([s, s[:1]]), 6, horizon=1)[0][-1])
+
+
+def test_a_constant_history():
+    """Nothing to scale by: shifted only, and nothing is divided by zero."""
+    flat = torch.full((12,), 4.0)
+    assert own_level(flat) == (torch.tensor([4.0]), torch.tensor([1.0]))
+    assert torch.equal(scaled_windows(flat, 5, horizon=2)[1], torch.zeros(6, 2))
+    assert scaled_windows(torch.full((40,), 0.1), 30, horizon=2)[0].abs().max() < 1e-6  # a mean is rounded
+    assert torch.equal(at_own_level(lambda history, steps: history[:steps], 5)(flat, 2), flat[:2])
 
 
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: ms.standardize(noise(5)), r"windows must be \(B, width\).*got shape \(5,\)"),
-        (lambda: ms.standardize(noise(0, 5)), r"not empty, got shape \(0, 5\)"),
-        (lambda: ms.standardize(noise(3, 5).index_fill(0, torch.tensor(1), math.nan)), r"1 are not, the first is 1"),
-        (lambda: ms.standardize(noise(3, 5), noise(2, 5)), r"others must be of 3 windows.*got \(2, 5\)"),
-        (lambda: ms.standardize(noise(3, 5, 2), noise(3, 4, 1)), r"same channels as \(3, 5, 2\), got \(3, 4, 1\)"),
-        (lambda: ms.standardized(ms.persistence, 1), r"width must be.*at least 2, got 1"),
-        (lambda: ms.standardized(ms.persistence, 9)(noise(8), 2), r"history has 8 samples, fewer than the width 9"),
+        (lambda: scaled_windows(noise(9), 1, horizon=1), r"width must be a whole number of at least 2, got 1"),
+        (lambda: scaled_windows(noise(9), 4, horizon=0), r"horizon must be.*got 0"),
+        (lambda: scaled_windows(noise(9), 4, horizon=2, every=0), r"every must be.*got 0"),
+        (lambda: scaled_windows(noise(9), 8, horizon=2), r"need 10 samples, got a series of 9"),
+        (lambda: at_own_level(ms.persistence, 1), r"width must be a whole number of at least 2, got 1"),
+        (lambda: at_own_level(ms.persistence, 10)(noise(9), 2), r"history has 9 samples, and width asks for 10"),
+        (lambda: at_own_level(ms.persistence, 5)(noise(9) / 0, 2), r"history has 9 non-finite"),
     ],
 )
 def test_errors_name_the_argument(call, says):
