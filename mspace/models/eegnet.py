@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Mapping
+from numbers import Real
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checks import whole
-from .bounded import BoundedConv2d, BoundedLinear, Conv2d, Linear, released, same
 from .hilbert import Hilbert
 from .histories import asked
-from .regions import as_projection, unpacked
+from .keras import Conv2d, Linear, norm, same
+from .projections import as_projection, unpacked, with_projection
 
 __all__ = ["EEGNet", "HTNet"]
 
@@ -26,9 +29,8 @@ class EEGNet(nn.Module):
     over 8, a dense layer. Answers are logits for `F.cross_entropy`, or numbers for `F.mse_loss`, such as a trace of the
     hand. Normalisation, start and padding are those of Keras, in which it was written.
 
-    Batch normalisation makes an answer in training depend on the rest of the batch, so `fit` and `bootstrap` refuse it:
-    ``net.at_rest(x)`` takes its statistics from data once and keeps them, factors and shifts are trained on. Every
-    other training loop can do as the authors did.
+    In training mode `fit` and `bootstrap` train it as its authors did, normalised by the batch; after ``net.eval()``
+    they keep its statistics, which makes every trial's answer its own, as `sandwich`, `laplace` and `variational` need.
 
     Args:
         n_channels: C, the electrodes
@@ -41,7 +43,8 @@ class EEGNet(nn.Module):
         separable: length k2 of the later ones, which see a quarter of the rate
         dropout: share of the answers dropped in training
         spatial_dropout: whether whole feature maps are dropped, in place of single numbers
-        max_norm: bounds of the norms of a filter in space and of a row of the dense layer, or None
+        max_norm: bounds of the norms of a filter in space and of a row of the dense layer, None for none: see
+            `keep_bounds`. To answer a trace in its own units leave the dense rows free, ``(1.0, None)``
         generator: where the start is drawn from
     """
 
@@ -58,96 +61,90 @@ class EEGNet(nn.Module):
         separable: int = 16,
         dropout: float = 0.25,
         spatial_dropout: bool = False,
-        max_norm: tuple[float, float] | None = (1.0, 0.25),
+        max_norm: tuple[float | None, float | None] | None = (1.0, 0.25),
         generator: torch.Generator | None = None,
     ):
         super().__init__()
         sizes = {"n_channels": n_channels, "n_out": n_out, "n_filters": n_filters, "depth": depth}
         c, n_out, f1, d = (whole(v, name, 1) for name, v in sizes.items())
-        t = self.n_samples = whole(n_samples, "n_samples", 32)
+        t = whole(n_samples, "n_samples", 32)
         k1, k2 = whole(temporal, "temporal", 1, t), whole(separable, "separable", 1, t)
         f2 = f1 * d if n_pointwise is None else whole(n_pointwise, "n_pointwise", 1)
-        if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+        if isinstance(dropout, bool) or not isinstance(dropout, Real) or not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout!r}")
-        self.n_channels, drop = c, nn.Dropout2d if spatial_dropout else nn.Dropout
+        self.n_channels, self.n_samples, self.bounds = c, t, _bounds(max_norm)
+        drop = nn.Dropout2d if spatial_dropout else nn.Dropout
         self.temporal = Conv2d(1, f1, (1, k1), generator=generator)
         self.feature = nn.Identity()
-        self.norm1 = _norm(f1)
+        self.norm1 = norm(f1)
         self.spatial = Conv2d(f1, f1 * d, (c, 1), groups=f1, generator=generator)
-        self.norm2, self.drop1 = _norm(f1 * d), drop(dropout)
+        self.norm2, self.drop1 = norm(f1 * d), drop(dropout)
         self.separable = Conv2d(f1 * d, f1 * d, (1, k2), groups=f1 * d, generator=generator)
         self.pointwise = Conv2d(f1 * d, f2, (1, 1), generator=generator)
-        self.norm3, self.drop2 = _norm(f2), drop(dropout)
+        self.norm3, self.drop2 = norm(f2), drop(dropout)
         self.dense = Linear(f2 * (t // 4 // 8), n_out, generator=generator)
-        if max_norm is not None:
-            if not isinstance(max_norm, (tuple, list)) or len(max_norm) != 2:
-                raise ValueError(f"max_norm must be a pair (filters in space, dense rows) or None, got {max_norm!r}")
-            self.spatial, self.dense = BoundedConv2d(self.spatial, max_norm[0]), BoundedLinear(self.dense, max_norm[1])
 
     @property
     def neurons(self) -> dict[str, str]:
         """The names under which `weight_of` and ``ensemble.neurons`` find the filters.
 
         temporal (F1, k1), spatial (F1 D, C), separable (F1 D, k2), pointwise (F2, F1 D) and dense (n_out, F2 T'), with
-        T' the samples that are left.
+        T' = T // 4 // 8 samples that are left.
         """
         return {name: name for name in ("temporal", "spatial", "separable", "pointwise", "dense")}
 
-    def at_rest(self, x: Tensor) -> EEGNet:
-        """A copy in evaluation mode whose normalisations have the statistics of these trials, and keep them."""
-        resting = copy.deepcopy(self).eval()
-        norms = [m for m in resting.modules() if isinstance(m, nn.BatchNorm2d)]
-        for norm in norms:
-            norm.train().momentum = 1.0  # one batch is all there is
-        with torch.no_grad():
-            resting._answer(*resting._parted(x))
-        for norm in norms:
-            norm.eval().momentum = KERAS["momentum"]
-        return resting
+    def keep_bounds(self, parameters: Mapping[str, Tensor] | None = None) -> None:
+        """Bring what is longer than `max_norm` back to it, in place, as Keras does after each step.
 
-    def released(self) -> EEGNet:
-        """A copy with ordinary layers of the same weights, which nothing bounds: to be taken apart, or compressed."""
-        copied = copy.deepcopy(self)
-        released(copied)
-        return copied
+        `fit` and `bootstrap` call it with the parameters of all members, (N, ...) by name; a loop of one's own calls
+        it without, after ``optimizer.step()``.
+        """
+        own = dict(self.named_parameters())
+        with torch.no_grad():
+            for name, bound in self.bounds.items():
+                weight = own[name] if parameters is None else parameters[name]
+                rows = weight.flatten(weight.ndim - own[name].ndim + 1)
+                length = rows.norm(dim=-1).clamp(min=bound)
+                weight.mul_((bound / length).reshape(*length.shape, *[1] * (own[name].ndim - 1)))
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = self._parted(x)
+        self._check(x)
         dependent = any(m.training for m in (self.norm1, self.norm2, self.norm3))
         if dependent or torch.is_grad_enabled() or len(x) <= AT_ONCE:
-            return self._answer(*parts)
-        return torch.cat([self._answer(*part) for part in zip(*(_pieces(p, len(x)) for p in parts))])
+            return self._answer(x)
+        return torch.cat([self._answer(part) for part in x.split(AT_ONCE)])
 
-    def _parted(self, x: Tensor) -> tuple[Tensor | None, ...]:
-        """Trials, and what they are projected by."""
-        _check(x, self.temporal.weight.dtype)
+    def _check(self, x: Tensor) -> None:
+        _check_trials(x, self.temporal.weight.dtype)
         if x.shape[2:] != (self.n_channels, self.n_samples):
             raise ValueError(f"x must be (B, 1, {self.n_channels}, {self.n_samples}), got {tuple(x.shape)}")
-        return x, None
 
-    def _answer(self, x: Tensor, projection: Tensor | None) -> Tensor:
-        h = self.feature(self.temporal(same(x, self.temporal.kernel_size[1])))
-        h = h if projection is None else projection.unsqueeze(-3) @ h
-        h = F.elu(self.norm2(self.spatial(self.norm1(h))))
+    def _answer(self, x: Tensor) -> Tensor:
+        h = F.elu(self.norm2(self.spatial(self.norm1(self._filtered(x)))))
         h = self.drop1(F.avg_pool2d(h, (1, 4)))
         h = self.pointwise(self.separable(same(h, self.separable.kernel_size[1])))
         h = self.drop2(F.avg_pool2d(F.elu(self.norm3(h)), (1, 8)))
         return self.dense(h.flatten(1))
 
+    def _filtered(self, x: Tensor) -> Tensor:
+        """A feature of the filtered signals, (B, F1, C, T)."""
+        return self.feature(self.temporal(same(x, self.temporal.kernel_size[1])))
+
 
 class HTNet(EEGNet):
     """EEGNet on the envelopes of its filtered signals, in regions that subjects share (Peterson and others 2021).
 
-    Electrodes lie elsewhere in each subject. A projection P (R, C) whose rows sum to one takes the envelopes to R
-    regions. Give it with ``projection=``, or with the trials: `with_projection` makes one tensor (B, 1, C, T + R) of
-    both, so that trials of several subjects can be mixed (see `mspace.models.with_projection`). Without any, R = C.
+    Electrodes lie elsewhere in each subject. A projection P (R, C) whose rows sum to one (see `regions`) takes the
+    envelopes to R regions. It belongs to the network, ``projection=``, or comes with the trials: `with_projection`
+    makes one tensor (B, 1, C, T + R) of both, so that trials of several subjects can be mixed. Without any, R = C.
 
     Args:
         n_channels: R, the regions, or the electrodes where nothing is projected
+        n_samples: T, of a trial without its projection
         feature: of the analytic signal, as in `Hilbert`; "power" is the envelope
         rate: samples a second, for the feature "frequency"
         padding: as in `Hilbert`
-        projection: (R, C) for trials that come without
+        projection: (R, C), for trials that come without
         options: as of `EEGNet`
     """
 
@@ -164,17 +161,18 @@ class HTNet(EEGNet):
         **options,
     ):
         super().__init__(n_channels, n_samples, n_out, **options)
-        self.feature = Hilbert(feature, rate=rate, padding=padding)
-        if projection is not None:
-            projection = as_projection(projection, self.n_channels).to(self.temporal.weight.dtype)
-        self.register_buffer("projection", projection)
+        self.feature = Hilbert(feature, rate=rate, padding=whole(padding, "padding", 0, self.n_samples - 1))
+        self.register_buffer("projection", None)
+        self._take(projection)
+
+    def _take(self, projection: Tensor | None) -> None:
+        given = None if projection is None else as_projection(projection, self.n_channels).to(self.temporal.weight)
+        self.projection = given
 
     def for_subject(self, projection: Tensor | None) -> HTNet:
         """A copy for a subject with this projection (R, C)."""
         other = copy.deepcopy(self)
-        if projection is not None:
-            projection = as_projection(projection, self.n_channels).to(self.temporal.weight)
-        other.projection = projection
+        other._take(projection)
         return other
 
     def electrode_weights(self, projection: Tensor | None = None) -> Tensor:
@@ -185,37 +183,38 @@ class HTNet(EEGNet):
 
     def forward(self, x: Tensor, projection: Tensor | None = None) -> Tensor:
         """Trials (B, 1, C, T), and their projection (R, C) or (B, R, C) where it is neither in x nor in the model."""
-        if projection is None:
-            return super().forward(x)
-        p = as_projection(projection, self.n_channels).to(x)
-        return super().forward(torch.cat([x, p.mT.expand(len(x), -1, -1).unsqueeze(1)], 3))
+        return super().forward(x if projection is None else with_projection(x, projection))
 
-    def _parted(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        _check(x, self.temporal.weight.dtype)
-        if x.shape[3] == self.n_samples + self.n_channels:
-            return unpacked(x, self.n_channels)
-        columns = self.n_channels if self.projection is None else self.projection.shape[1]
-        if x.shape[2:] != (columns, self.n_samples):
+    def _packed(self, x: Tensor) -> bool:
+        return x.shape[3] == self.n_samples + self.n_channels
+
+    def _check(self, x: Tensor) -> None:
+        _check_trials(x, self.temporal.weight.dtype)
+        columns = self.n_channels if self.projection is None else self.projection.shape[-1]
+        if not self._packed(x) and x.shape[2:] != (columns, self.n_samples):
             raise ValueError(
                 f"x must be (B, 1, {columns}, {self.n_samples}), or (B, 1, C, {self.n_samples + self.n_channels}) with its "
                 f"projection, as `with_projection` makes it, got {tuple(x.shape)}"
             )
-        return x, self.projection
+
+    def _filtered(self, x: Tensor) -> Tensor:
+        x, p = unpacked(x, self.n_channels) if self._packed(x) else (x, self.projection)
+        envelopes = super()._filtered(x)
+        return envelopes if p is None else p.unsqueeze(-3) @ envelopes
 
 
-KERAS = {"eps": 1e-3, "momentum": 0.01}
+def _bounds(max_norm) -> dict[str, float]:
+    if max_norm is None:
+        return {}
+    if not isinstance(max_norm, (tuple, list)) or len(max_norm) != 2:
+        raise ValueError(f"max_norm must be a pair (filters in space, dense rows) or None, got {max_norm!r}")
+    bounds = {name: b for name, b in zip(("spatial.weight", "dense.weight"), max_norm) if b is not None}
+    if not all(isinstance(b, Real) and 0 < b < math.inf for b in bounds.values()):
+        raise ValueError(f"max_norm must hold positive numbers, or None for no bound, got {max_norm!r}")
+    return bounds
 
 
-def _norm(features: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(features, **KERAS)
-
-
-def _pieces(part: Tensor | None, n: int) -> list:
-    whole_for_all = part is None or part.ndim == 2
-    return [part] * -(-n // AT_ONCE) if whole_for_all else list(part.split(AT_ONCE))
-
-
-def _check(x: Tensor, dtype: torch.dtype) -> None:
+def _check_trials(x: Tensor, dtype: torch.dtype) -> None:
     if x.dtype != dtype or dtype not in (torch.float32, torch.float64):
         raise ValueError(f"x must be float32 or float64, as the model is ({dtype}), got {x.dtype}: convert one of them")
     if x.ndim != 4 or x.shape[1] != 1 or len(x) == 0:

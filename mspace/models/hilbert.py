@@ -24,12 +24,12 @@ def analytic(x: Tensor) -> Tensor:
     if x.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"x must be float32 or float64, got {x.dtype}: convert it, x.float()")
     n = x.shape[-1]
-    gain = x.new_zeros(n)
-    gain[0] = 1
-    gain[1 : (n + 1) // 2] = 2
+    spectrum = torch.fft.rfft(x)
+    turned = x.new_ones(spectrum.shape[-1])
+    turned[0] = 0
     if n % 2 == 0:
-        gain[n // 2] = 1  # the fastest oscillation is its own mirror
-    return torch.fft.ifft(torch.fft.fft(x) * gain)
+        turned[-1] = 0  # the fastest oscillation is its own mirror
+    return torch.complex(x, torch.fft.irfft(spectrum * torch.complex(torch.zeros_like(turned), -turned), n))
 
 
 class Hilbert(nn.Module):

@@ -59,6 +59,9 @@ def train_ensemble(
 
     Stacks of Linear layers with ReLU, tanh or sigmoid under `F.mse_loss` or `F.cross_entropy` take a path
     without autograd; other modules are batched by `torch.func.vmap`, and what it cannot batch runs in a loop.
+    Batch normalisation in training mode goes by the batch and each member gathers statistics of its own; in evaluation
+    mode it keeps those of `model`. A module that has a method `keep_bounds` is asked after each step to bring the
+    parameters it is given, (N, ...) by name, back to where they may be.
 
     Args:
         data: inputs and targets, the example first; strided views such as `windows` gives are never copied
@@ -86,12 +89,12 @@ def train_ensemble(
     x, y = data
     starts = [_start(template, init, seed) for seed in seeds]
     parameters, buffers = ({k: torch.stack([s[i][k] for s in starts]) for k in starts[0][i]} for i in (0, 1))
-    stack = stack_of(template, parameters, x, y, loss, seeds, buffers if init == "independent" else {})
+    stack = stack_of(template, parameters, x, y, loss, seeds, buffers)
     epoch = _batches(len(x), seeds, order, resample, weights, batch_size)
     best = _train(stack, epoch, epochs, optimizer, validation, patience, progress)
     report = {"loss": stack.losses(x, y), **best}
     report["failed"] = ~torch.isfinite(report["loss"])
-    return Ensemble(copy.deepcopy(model), stack.parameters(), buffers, report)
+    return Ensemble(copy.deepcopy(model), stack.parameters(), buffers | stack.fixed, report)
 
 
 def fit(model: nn.Module, data: Data, loss: Loss, **options) -> nn.Module:
@@ -170,10 +173,13 @@ def _train(stack, epoch, epochs, optimizer, validation, patience, progress) -> d
     if type(move).__name__ in NOT_ELEMENTWISE:
         raise ValueError(f"optimizer {type(move).__name__} mixes parameters, and so the members: take Adam or SGD")
     watch = None if validation is None else _Best(stack, validation, patience)
+    keep_bounds = getattr(stack.template, "keep_bounds", None)
     for k in progress(range(epochs)):
         for index, weight in epoch():
             stack.gradient(index, weight)
             move.step()
+            if keep_bounds is not None:
+                keep_bounds(stack.named(stack.flat))
         if watch is not None and watch.finished(k + 1):
             break
     return {} if watch is None else watch.restore()
@@ -200,6 +206,7 @@ class _Best:
         self.stack, self.validation, self.patience = stack, validation, patience
         self.loss = stack.losses(*validation)
         self.flat, self.epoch = stack.flat.detach().clone(), torch.zeros(stack.size, dtype=torch.long)
+        self.fixed = {k: v.clone() for k, v in stack.fixed.items()}
         self.running = torch.ones(stack.size, dtype=torch.bool)
 
     def finished(self, epoch: int) -> bool:
@@ -209,6 +216,8 @@ class _Best:
         self.stack.copy_where(~better, self.flat)  # the stack now holds the best of each member
         self.flat.copy_(self.stack.flat)
         self.stack.flat.copy_(current)
+        for name, held in self.fixed.items():
+            held[better] = self.stack.fixed[name][better]
         self.loss, self.epoch = torch.where(better, loss, self.loss), torch.where(better, epoch, self.epoch)
         if self.patience is not None:
             self.running &= epoch - self.epoch < self.patience
@@ -216,6 +225,7 @@ class _Best:
 
     def restore(self) -> dict[str, Tensor]:
         self.stack.flat.copy_(self.flat)
+        self.stack.fixed.update(self.fixed)
         return {"validation": self.loss, "epochs": self.epoch}
 
 
@@ -238,7 +248,7 @@ def _check(
         raise ValueError(f"weights must be ({n_models}, {n}) and not negative, got shape {tuple(weights.shape)}")
     if patience is not None and validation is None:
         raise ValueError("patience needs validation=(inputs, targets), held-out data to be patient about")
-    _check_model(model, data, loss)
+    _check_model(model, data, loss, gathers=True)
 
 
 def _check_data(what: str, pair) -> None:
@@ -255,11 +265,14 @@ def _check_data(what: str, pair) -> None:
             raise ValueError(f"{what} must be finite, got NaN or infinity in the {name}: cut those examples out")
 
 
-def _check_model(model: nn.Module, data: Data, loss: Loss) -> None:
+def _check_model(model: nn.Module, data: Data, loss: Loss, *, gathers: bool = False) -> None:
+    """`gathers`: whether the training to come can gather statistics for batch normalisation."""
     norms = [n for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    if gathers:
+        norms = [n for n in norms if not model.get_submodule(n).track_running_stats]
     if norms:
         raise ValueError(
-            f"model has batch normalisation ({norms[0]}), whose running statistics members cannot share: use "
+            f"model has batch normalisation ({norms[0]}), which makes an answer depend on the rest of the batch: use "
             "GroupNorm or LayerNorm, or model.eval() to keep the statistics it has"
         )
     if not any(True for _ in model.parameters()):

@@ -30,9 +30,11 @@ def stack_of(template: nn.Module, parameters, x: Tensor, y: Tensor, loss, seeds,
     stack = BatchedStack(template, parameters, x, y, loss, buffers)
     random = any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in template.modules())
     if not random:
+        before = {k: v.clone() for k, v in stack.fixed.items()}
         try:
             stack.gradient(torch.zeros(stack.size, 1, dtype=torch.long))
             stack.answers(x[:1])
+            stack.fixed = before  # the trial has moved the statistics of batch normalisation
             return stack
         except (RuntimeError, ValueError):  # no batching rule, or a data-dependent branch
             pass

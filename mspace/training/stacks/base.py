@@ -12,6 +12,12 @@ __all__ = ["Stack"]
 EVALUATED_AT_ONCE = 1 << 22  # numbers an answer of the whole stack may hold
 
 
+def gathered(template: nn.Module) -> set[str]:
+    """Names of the buffers that training moves: the statistics of batch normalisation."""
+    norms = {n: m for n, m in template.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training}
+    return {f"{n}.{k}".lstrip(".") for n, m in norms.items() for k, _ in m.named_buffers(recurse=False)}
+
+
 class Stack:
     """The flat parameters, their views, and losses over many examples.
 
@@ -28,8 +34,10 @@ class Stack:
         buffers: Mapping[str, Tensor] | None = None,
     ):
         self.template, self.x, self.y, self.loss = template, x, y, loss
-        own = dict(template.named_buffers())  # a member holds those that differ from the template's, by name (N, ...)
-        self.fixed = {k: v for k, v in (buffers or {}).items() if not torch.equal(v, own[k].expand_as(v))}
+        own, moving = dict(template.named_buffers()), gathered(template)
+        self.fixed = {  # a member's own buffers, (N, ...): those that differ from the template's, or will
+            k: v.clone() for k, v in (buffers or {}).items() if k in moving or not torch.equal(v, own[k].expand_as(v))
+        }
         first = next(iter(parameters.values()))
         self.size = len(first)
         self.shapes = self._shapes(parameters)

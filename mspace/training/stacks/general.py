@@ -19,6 +19,7 @@ class BatchedStack(Stack):
     def __init__(self, template, parameters, x, y, loss, buffers=None):
         super().__init__(template, parameters, x, y, loss, buffers)
         self.work: dict[tuple, Tensor] = {}
+        self.resting = copy.deepcopy(template).eval()
 
     def _gather(self, table: Tensor, index: Tensor) -> Tensor:
         """Some examples for each member, (N, B, ...), in memory that stays: fresh pages cost more than the copy."""
@@ -32,8 +33,8 @@ class BatchedStack(Stack):
         return _weighted_loss(self.loss, functional_call(self.template, {**own, **fixed}, (x,)), y, weight)
 
     def answers(self, x: Tensor) -> Tensor:
-        """(B, ...) -> (N, B, ...)."""
-        return vmap(lambda own: functional_call(self.template, own, (x,)))({**self.named(self.flat), **self.fixed})
+        """(B, ...) -> (N, B, ...), in evaluation mode."""
+        return vmap(lambda own: functional_call(self.resting, own, (x,)))({**self.named(self.flat), **self.fixed})
 
     def gradient(self, index: Tensor, weight: Tensor | None = None) -> None:
         """Fill ``flat.grad`` for the examples index (N, B), each counted `weight` (N, B) times."""
