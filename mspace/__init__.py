@@ -16,6 +16,7 @@ from .covariance import (
     sandwich,
     variational,
 )
+from .distillation import distill, drop_layer, drop_neurons
 from .metrics import Metric, euclidean, fisher_rao, functional, hellinger, jeffreys, wasserstein2
 from .neurons import NeuronDistribution, weight_of
 from .reduction import Reduction, compose, compress, merge, prune, rows_of, shrink, tradeoff
@@ -59,7 +60,10 @@ __all__ = [
     "compose",
     "compress",
     "datasets",
+    "distill",
     "dominant_period",
+    "drop_layer",
+    "drop_neurons",
     "euclidean",
     "fisher_rao",
     "fit",

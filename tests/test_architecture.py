@@ -22,6 +22,7 @@ ORDER = [
     "communities",
     "selection",
     "reduction",
+    "distillation",
     "datasets",
     "plot",
     "flipbook",
