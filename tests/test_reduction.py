@@ -603,6 +603,23 @@ def test_shrinking_repeats_itself_and_leaves_all_alone(classes):
     assert net.training and all(m.training for m in net.modules()) and all(m.training for m in a.modules())
 
 
+def test_what_stands_before_the_layer_is_asked_once():
+    front = [nn.Linear(9, 5), nn.Tanh(), nn.Dropout(0.5)]
+    net, x = nn.Sequential(*front, *dense(5, 8, 3)).double(), normal(200, 9)
+    asked = []
+    net[0].register_forward_hook(lambda module, given, output: asked.append(len(output)))
+    reduction = prune(rows_of(net, "3"), [0, 2, 5])
+    small = compress(net, "3", reduction, "5", calibration=x)
+    assert sum(asked) < 300
+    moved = shrink(net, "3", 3, "5", calibration=x, steps=20)
+    assert sum(asked) < 600
+    again = compress(net, "3", reduction, "5", calibration=x, teacher=copy.deepcopy(net))  # the long way
+    assert torch.allclose(small.eval()(x), again.eval()(x), atol=1e-12)
+    assert torch.equal(moved[0].weight, net[0].weight) and moved[0].weight is not net[0].weight
+    assert [m.training for m in moved] == [True] * 6 and moved[3].out_features == 3
+    assert discrepancy(moved, net, x) < discrepancy(small, net, x)
+
+
 def test_a_budget_goes_where_the_loss_is_small():
     net, x = dense(6, 16, 16, 3), normal(400, 6)
     net[2].weight.data[4:] *= 1e-3  # the second layer has four units that matter

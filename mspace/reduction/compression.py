@@ -11,9 +11,9 @@ from torch import nn
 from .calibration import least_squares, moments_of
 from .factors import Reduction, merge
 from .layers import put_columns, put_rows, read_columns, read_rows
-from .passes import finite, halves, probe, resting, seen, take
+from .passes import answers, finite, halves, leading, probe, resting, seen, take
 from .shared import SharedRows
-from .surgery import cut, exchange, plain
+from .surgery import cut, exchange, plain, with_tail
 from .wires import Wire, read, wire_of
 
 __all__ = ["compress", "stand_in"]
@@ -66,6 +66,12 @@ def compress(
     """
     wire = wire_of(model, layer, feeds, activation=activation, norm=norm)
     _check(model, wire, reduction, calibration, ridge)
+    if calibration is not None and wire.feeds:
+        probe(model, wire, calibration)
+        if teacher in (None, model) and (at := leading(model, wire, calibration)):
+            same = {"ridge": ridge, "activation": activation, "norm": norm, "rescale": rescale}
+            read_there = answers(model[:at], calibration)
+            return with_tail(model, compress(model[at:], layer, reduction, feeds, calibration=read_there, **same))
     student = plain(model, wire)
     if not wire.feeds:
         return _share(student, wire.layers[0], reduction, calibration, ridge, model if teacher is None else teacher)
@@ -73,7 +79,6 @@ def compress(
         reduction = _rescaled(student, wire, reduction)
     cut(student, wire, reduction)
     if calibration is not None:
-        probe(model, wire, calibration)
         refit(student, wire.feeds, model if teacher is None else teacher, calibration, ridge)
         _runs(student, wire, calibration)
     return student

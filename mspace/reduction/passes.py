@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from .wires import Wire
 
-__all__ = ["Seen", "answer", "batches", "examples", "finite", "halves", "probe", "resting", "seen", "take"]
+__all__ = [
+    "Seen", "answer", "answers", "batches", "examples", "finite", "halves", "leading", "probe", "resting", "seen", "take",
+]  # fmt: skip
 
 BATCH = 512
 
@@ -73,6 +75,22 @@ def seen(model: nn.Module, names: Sequence[str], inputs, *, stop: bool = True) -
     if missing := [n for n in names if n not in found]:
         raise ValueError(f"layer {missing[0]!r} is never called in a pass through the network: nothing to calibrate")
     return found
+
+
+def leading(model: nn.Module, wire: Wire, inputs) -> int:
+    """How many modules of a sequential network stand before the layers, none where it is not one.
+
+    What they answer does not change when the layers shrink, and is asked once: often it is most of a pass.
+    """
+    if type(model) is not nn.Sequential or not isinstance(inputs, Tensor):
+        return 0
+    return min(list(model._modules).index(name.partition(".")[0]) for name in wire.layers)
+
+
+def answers(model: nn.Module, inputs: Tensor) -> Tensor:
+    """The model's answers to all inputs, at rest."""
+    with resting(model), torch.no_grad():
+        return torch.cat([model(part) for part in batches(inputs)])
 
 
 def examples(inputs) -> int:

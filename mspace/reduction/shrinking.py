@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from ..checks import whole
 from .compression import compress
 from .factors import harmonics, prune
-from .passes import finite, halves, probe
+from .passes import answers, finite, halves, leading, probe
 from .refinement import discrepancy, refine
 from .starts import choices, clusters
+from .surgery import with_tail
 from .wires import read, wire_of
 
 __all__ = ["shrink"]
@@ -58,6 +59,11 @@ def shrink(
     options = {"activation": activation, "norm": norm, "teacher": teacher}
     if k == len(rows):
         return compress(model, layer, prune(rows, torch.arange(k)), feeds, calibration=calibration, **options)
+    if teacher is model and (at := leading(model, wire, calibration)):
+        same = {"divergence": divergence, "steps": steps, "activation": activation, "norm": norm}
+        read_there = answers(model[:at], calibration)
+        tail = shrink(model[at:], layer, k, feeds, calibration=read_there, generator=generator, **same)
+        return with_tail(model, tail)
     part, rest = halves(calibration)
     rest = part if rest is None else rest
     judge = {"feeds": wire.feeds, "divergence": divergence}

@@ -12,7 +12,7 @@ from .factors import Reduction
 from .layers import fold, put_columns, put_rows, read_columns, read_rows
 from .wires import Wire
 
-__all__ = ["cut", "exchange", "plain"]
+__all__ = ["cut", "exchange", "plain", "with_tail"]
 
 
 def plain(model: nn.Module, wire: Wire) -> nn.Module:
@@ -33,6 +33,14 @@ def exchange(model: nn.Module, name: str, module: nn.Module) -> None:
     """Put a module in the place of another."""
     parent, _, last = name.rpartition(".")
     setattr(model.get_submodule(parent), last, module.train(model.get_submodule(name).training))
+
+
+def with_tail(model: nn.Sequential, tail: nn.Sequential) -> nn.Sequential:
+    """A copy of the network with other last modules, which go by the names of those that they replace."""
+    whole = copy.deepcopy(model)
+    for name, module in tail.named_children():
+        whole._modules[name] = module
+    return whole
 
 
 def _unparametrize(model: nn.Module, name: str) -> None:
