@@ -247,6 +247,18 @@ def test_a_chapter_outside_the_contents_is_noticed(made, tmp_path):
     assert "01_tiny" not in done.stderr
 
 
+def test_a_chapter_that_gathers_runs_after_the_others(tmp_path):
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "book").mkdir()
+    shutil.copy(ROOT / "tools/nb.py", tmp_path / "tools")
+    table = "# %%\nfrom mspace.tables import TextTable\n"
+    (tmp_path / "book/01_gathers.py").write_text(f'{table}print(TextTable.stored("02_made.ipynb", ["a"]))\n')
+    (tmp_path / "book/02_made.py").write_text(f'{table}TextTable(["a"], [["1"]])\n')
+    done = python("tools/nb.py", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert read(tmp_path / "book/01_gathers.ipynb")["cells"][0]["outputs"][0]["text"] == ["a\n", "1\n"]
+
+
 def test_a_failed_or_stand_in_run_stores_nothing(made, tmp_path):
     shutil.copytree(made, tmp_path / "copy")
     book = tmp_path / "copy" / "book"

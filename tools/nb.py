@@ -352,6 +352,14 @@ def missing_pages() -> list[str]:
 # -- the command line
 
 
+def worked(work, files: list[Path]) -> list[str]:
+    """Two chapters at a time; those that gather what others stored come after them, in order."""
+    gather = [py for py in files if "TextTable.stored(" in py.read_text(encoding="utf-8")]
+    with ProcessPoolExecutor(min(2, len(files) or 1)) as pool:
+        faults = list(pool.map(work, [py for py in files if py not in gather]))
+    return [f for f in [*faults, *map(work, gather)] if f]
+
+
 def chapters(names: list[str]) -> list[Path]:
     """Sources by name (03_ssa), by path, or all; with all, notebooks that lost their source too."""
     if not names:
@@ -378,9 +386,7 @@ def main(argv: list[str] | None = None) -> int:
     elif args.verb == "check":
         faults = [f for py in files for f in check(py)] + in_contents([py for py in files if py.exists()])
     else:
-        work = {"run": run, "sync": sync}[args.verb]
-        with ProcessPoolExecutor(min(2, len(files) or 1)) as pool:
-            faults = [f for f in pool.map(work, [py for py in files if py.exists()]) if f]
+        faults = worked({"run": run, "sync": sync}[args.verb], [py for py in files if py.exists()])
     for fault in faults:
         print(fault, file=sys.stderr)
     return int(bool(faults))
