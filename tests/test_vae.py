@@ -147,6 +147,24 @@ def test_draws():
     assert torch.equal(made, model.sample(20_000, ms.seeded(1))) and torch.equal(torch.get_rng_state(), before)
 
 
+def test_what_is_predicted_has_the_moments_of_its_draws():
+    """Linear: in closed form, (W S W' + noise) with S the posterior's variance. Else: those of many draws."""
+    model, x, _ = at_the_optimum()
+    mean, variance = model.predictive(x)
+    sd, weight = model.encode(x)[1].detach(), model.decoder[0].weight.detach()
+    assert torch.allclose(mean, model.reconstruct(x), atol=1e-12)
+    assert torch.allclose(variance, sd.square() @ weight.square().T + model.noise**2, atol=1e-12)
+    model = made(6, 2, horizon=3, channels=2, hidden=(4,), noise_std=0.3, n_nodes=128)
+    x = noise(2, 6, 2)
+    mean, variance = model.predictive(x)
+    centre, sd = (v.detach() for v in model.encode(x))
+    draws = model.decode(centre + sd * noise(100_000, 2, 2, seed=1)).detach()
+    assert mean.shape == variance.shape == (2, 9, 2)
+    assert torch.allclose(mean[:, 6:], torch.stack([model.forecast(h, 3) for h in x]), atol=1e-12)
+    assert (mean - draws.mean(0)).abs().max() < 0.02 * draws.std(0).max()
+    assert ((variance - 0.3**2) / draws.var(0) - 1).abs().max() < 0.15
+
+
 def test_active_units():
     model, x, _ = at_the_optimum()
     assert model.active(x).tolist() == [True, True]

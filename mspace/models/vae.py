@@ -146,6 +146,19 @@ class WindowVAE(nn.Module):
         with torch.no_grad():
             return self._decoded(x)[:, : self.width]
 
+    def predictive(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of a window and what follows it, given its first `width` samples (B, width[, m]).
+
+        The variance is the noise and what the nodes of the posterior leave open: (B, width + horizon[, m]) both.
+        Nearly that of a Gaussian where the decoder is nearly linear over the posterior, so that
+        ``calibration(model.predictive(x), target)`` judges it.
+        """
+        with torch.no_grad():
+            mean, sd = self.encode(x)
+            nodes = self.nodes.to(device=mean.device, dtype=mean.dtype)
+            made = self.decode(mean.unsqueeze(1) + sd.unsqueeze(1) * nodes)
+            return made.mean(1), made.var(1, correction=0) + self.log_noise.exp()
+
     def sample(self, size: int, generator: torch.Generator | None = None) -> Tensor:
         """Windows from the model, noise and all: (size, width + horizon[, m])."""
         like = self.log_noise
