@@ -16,7 +16,6 @@ from ..reduction.wires import NORMS, _alone, _between
 
 __all__ = ["Units", "carried", "distance", "must_be_posterior", "units_of"]
 
-WEIGHTS = ("weight", "free")  # the second is what the bounded layers of EEGNet train
 COUNTS = ("out_features", "out_channels", "num_features", "num_parameters")
 
 
@@ -39,7 +38,7 @@ class Units:
     def columns(self, units: Tensor) -> Tensor:
         """Positions of the outgoing weights of some units."""
         place = _places(self.model)
-        read = [place[_weight(self.model, name)] for name in self.feeds]
+        read = [place[f"{name}.weight"] for name in self.feeds]
         return torch.cat([p[:, self._spread(units, p.shape[1])].reshape(-1) for p in read])
 
     def only(self, keep: Tensor) -> tuple[nn.Module, Tensor]:
@@ -60,10 +59,9 @@ class Units:
                 module.groups = module.groups * len(keep) // self.size
                 module.in_channels = module.in_channels * len(keep) // self.size
         for name in self.feeds:
-            module, full = model.get_submodule(name), _weight(model, name)
-            at = self._spread(keep, place[full].shape[1])
-            _put(module, full.rpartition(".")[2], getattr(module, full.rpartition(".")[2]).detach()[:, at])
-            place[full] = place[full][:, at]
+            module, at = model.get_submodule(name), self._spread(keep, _weight(model, name).shape[1])
+            _put(module, "weight", module.weight.detach()[:, at])
+            place[f"{name}.weight"] = place[f"{name}.weight"][:, at]
             setattr(module, "in_features" if hasattr(module, "in_features") else "in_channels", len(at))
         return model, torch.cat([place[name].reshape(-1) for name, _ in model.named_parameters()])
 
@@ -90,8 +88,7 @@ def units_of(model: nn.Module, layer, feeds, through: str | Sequence[str] | None
             if parametrize.is_parametrized(modules[name]):
                 raise ValueError(f"{what} {name!r} is parametrized: remove_parametrizations first")
     _alone(model, layers + feeds + through)
-    m = len(getattr(modules[layers[0]], _weight(model, layers[0]).rpartition(".")[2]))
-    units = Units(model, layers + through, feeds, m)
+    units = Units(model, layers + through, feeds, len(_weight(model, layers[0])))
     _check(units, modules, layers, through)
     return units
 
@@ -112,7 +109,7 @@ def _check(units: Units, modules, layers, through) -> None:
                 f"{name!r} stands between {layers[0]!r} and {units.feeds[0]!r} and mixes their units: name it as feeds"
             )
     for name in units.feeds:
-        width = getattr(modules[name], _weight(units.model, name).rpartition(".")[2]).shape[1]
+        width = _weight(units.model, name).shape[1]
         if width % m or getattr(modules[name], "groups", 1) != 1:
             raise ValueError(
                 f"feeds must read the {m} units of {layers[0]!r} and mix them, got {name!r}, which reads {width} in "
@@ -161,13 +158,13 @@ def _places(model: nn.Module) -> dict[str, Tensor]:
     return unflatten(model, torch.arange(len(flatten(model))))
 
 
-def _weight(model: nn.Module, name: str) -> str:
-    """The full name of the parameter that a layer multiplies by."""
-    own = dict(model.get_submodule(name).named_parameters(recurse=False))
-    for kind in WEIGHTS:
-        if kind in own and own[kind].ndim > 1:
-            return f"{name}.{kind}"
-    raise ValueError(f"{name!r} has no matrix of weights, its parameters are {', '.join(own)}: name a layer that has")
+def _weight(model: nn.Module, name: str) -> Tensor:
+    """What a layer multiplies by."""
+    weight = getattr(model.get_submodule(name), "weight", None)
+    if not isinstance(weight, Tensor) or weight.ndim < 2:
+        kind = type(model.get_submodule(name)).__name__
+        raise ValueError(f"{name!r} must have a matrix of weights, as Linear and convolutions have, got {kind}")
+    return weight
 
 
 def _put(module: nn.Module, name: str, value: Tensor) -> None:
