@@ -292,6 +292,31 @@ def test_feed_forward_block_of_a_transformer():
     assert torch.allclose(best(x), block(x), atol=1e-6)
 
 
+def test_places_that_fill_up_short_sentences_do_not_count():
+    class Words(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.outer = nn.Linear(4, 6).double(), nn.Linear(6, 4).double()
+
+        def forward(self, words, attention_mask):
+            h = words + self.outer(torch.tanh(self.inner(words)))
+            there = attention_mask[..., None].to(h)
+            return (h * there).sum(1) / there.sum(1)
+
+    net, x = Words(), normal(40, 5, 4)
+    mask = (torch.arange(5) < 1 + torch.arange(40)[:, None] % 5).long()
+    filled = {"words": torch.where(mask[..., None] == 1, x, 100 * x), "attention_mask": mask}
+    moments = moments_of(net, net, "outer", filled)
+    assert int(moments.square[0, 0]) == int(mask.sum())
+    kept = choose(net, "inner", 3, "outer", calibration=filled)
+    small = compress(net, "inner", kept, "outer", calibration=filled, ridge=0)
+    h = torch.tanh(net.inner(x[mask == 1]))
+    columns = torch.cat([h[:, kept.expand.argmax(0)], torch.ones(len(h), 1)], 1)
+    best = torch.linalg.lstsq(columns, net.outer(h)).solution
+    assert torch.allclose(small.outer.weight.T, best[:-1], atol=1e-6)
+    assert torch.allclose(shrink(net, "inner", 6, "outer", calibration=filled)(**filled), net(**filled), atol=1e-5)
+
+
 def test_several_readers_of_one_layer():
     class Two(nn.Module):
         def __init__(self):

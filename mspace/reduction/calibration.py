@@ -67,24 +67,29 @@ def least_squares(fit: Moments, held: Moments | None, start: Tensor, *, bias: bo
     (the start itself) among them, and then everything is fitted anew with it.
     """
     if ridge is None and held is not None:
-        tried = [*RIDGES, torch.inf]
-        errors = [held.error(*_solve(fit, start, bias, r)) for r in tried]
+        tried, solve = [*RIDGES, torch.inf], _solver(fit, start, bias)
+        errors = [held.error(*solve(r)) for r in tried]
         ridge = tried[min(range(len(tried)), key=errors.__getitem__)]
     whole = fit if held is None else fit + held
-    return _solve(whole, start, bias, RIDGES[0] if ridge is None else ridge)
+    return _solver(whole, start, bias)(RIDGES[0] if ridge is None else ridge)
 
 
-def _solve(moments: Moments, start: Tensor, bias: bool, ridge: float) -> tuple[Tensor, Tensor | None]:
+def _solver(moments: Moments, start: Tensor, bias: bool):
+    """Ridge -> weights and bias; the matrix is taken apart once for all ridges."""
     gram, cross, _, z, y = moments.parts(bias)
-    theta = start
-    if ridge < torch.inf:
-        spread = gram.diagonal().clamp(min=0).sqrt()
-        idle = spread <= 1e-12 * spread.max()
-        inverse = torch.where(idle, 0.0, 1 / spread.clamp(min=torch.finfo(spread.dtype).tiny))
-        power, axes = torch.linalg.eigh(inverse[:, None] * gram * inverse)
-        rest = axes.T @ (inverse[:, None] * (cross - gram @ start))
-        power = power.clamp(min=0)
-        sound = power > len(power) * 1e-15 * power[-1]
-        gain = torch.where(sound, 1 / (power + ridge).clamp(min=1e-300), 0.0)
-        theta = start + inverse[:, None] * (axes @ (gain[:, None] * rest))
-    return theta, (y - theta.T @ z if bias else None)
+    spread = gram.diagonal().clamp(min=0).sqrt()
+    idle = spread <= 1e-12 * spread.max()
+    inverse = torch.where(idle, 0.0, 1 / spread.clamp(min=torch.finfo(spread.dtype).tiny))
+    power, axes = torch.linalg.eigh(inverse[:, None] * gram * inverse)
+    rest = axes.T @ (inverse[:, None] * (cross - gram @ start))
+    power = power.clamp(min=0)
+    sound = power > len(power) * 1e-15 * power[-1]
+
+    def solve(ridge: float) -> tuple[Tensor, Tensor | None]:
+        theta = start
+        if ridge < torch.inf:
+            gain = torch.where(sound, 1 / (power + ridge).clamp(min=1e-300), 0.0)
+            theta = start + inverse[:, None] * (axes @ (gain[:, None] * rest))
+        return theta, (y - theta.T @ z if bias else None)
+
+    return solve

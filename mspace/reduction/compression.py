@@ -48,7 +48,8 @@ def compress(
         reduction: of ``rows_of(model, layer)``
         feeds: the layer that reads the units, or all of them where there are several; through pooling, flattening
             and dropout as well
-        calibration: inputs of the network, (N, ...), or a tuple or dictionary of arguments; no targets
+        calibration: inputs of the network, (N, ...), or a tuple or dictionary of arguments; no targets. Places that
+            an `attention_mask` in the dictionary leaves out do not count
         ridge: how hard the fit is drawn to the summed weights, per variance of a unit; chosen on a fifth of the
             inputs by default
         activation: what stands between, where the network does not show it

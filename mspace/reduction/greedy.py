@@ -28,19 +28,23 @@ def forward_selection(moments: Moments, units: int, k: int, *, bias: bool = True
     k = whole(k, "k", 1, units)
     gram, cross, own = _scaled(moments, units, bias)
     chosen, left = [], []
-    blocks = torch.arange(units)
-    floor = NOTHING
+    s = gram.shape[1]
+    flat, answers = gram.flatten(0, 1).flatten(1), cross.flatten(0, 1).clone()
+    told = gram.new_zeros(k * s, units * s)  # gram less told^T @ told is what the chosen ones leave of it
+    own_blocks = gram.diagonal(dim1=0, dim2=2).permute(2, 0, 1).clone()
     taken = torch.zeros(units, dtype=torch.bool)
     total = own.clone()
-    for _ in range(k):
-        inverse = _inverses(gram[blocks, :, blocks, :], floor)
-        gain = (cross * (inverse @ cross)).sum((1, 2)).masked_fill(taken, -1.0)
+    for i in range(k):
+        root = _roots(own_blocks, NOTHING)
+        gain = _gains(answers, root).masked_fill_(taken, -1.0)
         j = int(gain.argmax())
         taken[j] = True
-        column = gram[:, :, j]
-        push = column @ inverse[j]
-        cross = cross - push @ cross[j]
-        gram = gram - torch.einsum("iab,jcb->iajc", push, column)
+        place = slice(j * s, (j + 1) * s)
+        push = (flat[:, place] - told[: i * s].T @ told[: i * s, place]) @ root[j]
+        told[i * s : (i + 1) * s] = push.T
+        answers.addmm_(push, root[j].T @ answers[place], alpha=-1)
+        push = push.unflatten(0, (units, s))
+        own_blocks -= push @ push.mT
         total = total - gain[j]
         chosen.append(j)
         left.append(total)
@@ -88,9 +92,16 @@ def _scaled(moments: Moments, units: int, bias: bool):
     return gram, (scale[:, None] * cross).reshape(units, s, -1), own
 
 
-def _inverses(blocks: Tensor, floor: float) -> Tensor:
-    """Pseudoinverses of small covariances (m, s, s), nothing where nothing is left."""
+def _gains(answers: Tensor, root: Tensor) -> Tensor:
+    """By how much each unit would lower the error, (m,)."""
+    if root.shape[1] == 1:
+        return (torch.linalg.vector_norm(answers, dim=1) * root[:, 0, 0]).square()
+    return (root.mT @ answers.unflatten(0, root.shape[:2])).square().sum((1, 2))
+
+
+def _roots(blocks: Tensor, floor: float) -> Tensor:
+    """R with R R^T the pseudoinverse of small covariances (m, s, s), nothing where nothing is left."""
     if blocks.shape[1] == 1:
-        return torch.where(blocks > floor, 1 / blocks.clamp(min=floor), 0.0)
+        return torch.where(blocks > floor, blocks.clamp(min=floor).rsqrt(), 0.0)
     power, axes = torch.linalg.eigh(blocks)
-    return axes @ (torch.where(power > floor, 1 / power.clamp(min=floor), 0.0)[..., None] * axes.mT)
+    return axes * torch.where(power > floor, power.clamp(min=floor).rsqrt(), 0.0)[..., None, :]

@@ -51,14 +51,19 @@ def answer(model: nn.Module, inputs):
 
 
 def seen(model: nn.Module, names: Sequence[str], inputs, *, stop: bool = True) -> dict[str, Seen]:
-    """What the named layers read and answer; the pass ends when all have, unless `stop` is False."""
+    """What the named layers read and answer; the pass ends when all have, unless `stop` is False.
+
+    Where the inputs are a dictionary with an `attention_mask`, layers that treat places one by one are seen at the
+    places where it is not 0: what fills up short sentences is no data.
+    """
     found: dict[str, Seen] = {}
+    there = inputs.get("attention_mask") if isinstance(inputs, dict) else None
 
     def look(name):
         def hook(_module, given, output):
             if name in found:
                 raise ValueError(f"layer {name!r} is used twice in one pass: give each place weights of its own first")
-            found[name] = Seen(given[0], output)
+            found[name] = Seen(given[0], output) if there is None else _unfilled(given[0], output, there)
             if stop and len(found) == len(names):
                 raise _Enough
 
@@ -75,6 +80,13 @@ def seen(model: nn.Module, names: Sequence[str], inputs, *, stop: bool = True) -
     if missing := [n for n in names if n not in found]:
         raise ValueError(f"layer {missing[0]!r} is never called in a pass through the network: nothing to calibrate")
     return found
+
+
+def _unfilled(given: Tensor, output: Tensor, there: Tensor) -> Seen:
+    """Rows of places that are there, (P, n), where the layer has places (N, T, n) at all."""
+    if given.ndim != 3 or given.shape[:2] != there.shape:
+        return Seen(given, output)
+    return Seen(given[there != 0], output[there != 0])
 
 
 def leading(model: nn.Module, wire: Wire, inputs) -> int:
