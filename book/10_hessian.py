@@ -49,18 +49,13 @@ from scipy.signal import lfilter
 from torch import nn
 
 import mspace as ms
-from mspace import plot, seeded
+from mspace import normal, plot, seeded
 from mspace.covariance import Draw, block_length, hessian
 from mspace.models import at_principal_components, mlp
 from mspace.tables import TextTable
 
 torch.set_num_threads(1)
 plot.book_style()
-
-
-def normal(*shape, seed):
-    """Standard normal numbers from a stream of their own."""
-    return torch.randn(*shape, generator=seeded(seed), dtype=torch.float64)
 
 
 # %% [markdown]
@@ -148,9 +143,7 @@ TextTable(["noise", *(f"{k} / truth" for k in posteriors)], rows)
 
 # %%
 residual = (y - layer(x)).detach()
-by_hand = torch.stack(
-    [inverse @ (x.T * r**2) @ x @ inverse for r in residual.T]
-)
+by_hand = torch.stack([inverse @ (x.T * r**2) @ x @ inverse for r in residual.T])
 assert torch.allclose(posteriors["sandwich"].neurons("0").cov, by_hand, rtol=1e-9)
 for kind in ("sandwich", "online, plug-in"):
     assert all(abs(ratios[name, kind] - 1) < 0.15 for name in cases), kind
@@ -301,11 +294,8 @@ assert at[0] < 0.6 and 0.8 < at[20] < 1.05 and 0.8 < at[50] < 1.05
 # %%
 walk = ms.datasets.walking()
 print(walk.source.split(": ")[0])
-windows = ms.windows(walk.series, 100).contiguous()
+windows, recording = walk.windows(100)
 data = windows, windows
-recording = torch.cat(
-    [torch.full((len(s) - 99,), i) for i, s in enumerate(walk.series)]
-)
 
 start = mlp(100, 3, 100, generator=seeded(20)).double()
 starts = ms.train_ensemble(
@@ -322,7 +312,11 @@ minimum = at_principal_components(trained, windows)
 refined = ms.refine(trained, data, F.mse_loss, steps=3000)
 
 with torch.no_grad():
-    for name, net in (("trained", trained), ("written", minimum), ("refined", refined)):
+    for name, net in (
+        ("trained", trained),
+        ("written", minimum),
+        ("refined", refined),
+    ):
         print(f"{name}: loss {F.mse_loss(net(windows), windows):.5f}")
 
 
@@ -468,7 +462,9 @@ if walk.official:
 decoder = choices[f"hessian, lag {block}"].neurons("2")
 basis = torch.linalg.eigh(decoder.mean.T @ decoder.mean).eigenvectors[:, [2, 1]]
 basis = basis * basis[basis.abs().argmax(0), [0, 1]].sign()
-turned = ms.NeuronDistribution(decoder.mean @ basis, basis.T @ decoder.cov @ basis)[:16]
+turned = ms.NeuronDistribution(decoder.mean @ basis, basis.T @ decoder.cov @ basis)[
+    :16
+]
 written = ms.NeuronDistribution(turned.mean, len(windows) * turned.cov)
 colors = [plt.get_cmap("cividis")(i / 15) for i in range(16)]
 fig, axes = plt.subplots(1, 2, figsize=(plot.WIDTH, 3.1))
@@ -493,31 +489,31 @@ for name, some in (("as written", written), ("divided", turned)):
 # %% tags=["hide-input"]
 verdicts = [
     [
-        "algorithm 2 estimates the covariance of a neuron",
+        "it estimates the covariance of a neuron (algorithm 2)",
         "holds if divided by n",
         f"least squares: {ratios['equal', 'sandwich']:.2f} of the truth, with uneven "
         f"noise {ratios['grows with x', 'sandwich']:.2f}",
     ],
     [
-        "algorithm 3 does so online",
+        "the same, online (algorithm 3)",
         "holds for averaged descent",
         f"plug-in {last['plugin'].mean():.2f} of the sandwich after 30,000 steps, "
         f"batch means {last['batch_means'].mean():.2f}; not for Adam",
     ],
     [
-        "both may be used on windows of a series",
+        "both may be used on windows of a series (section 4.3)",
         "holds if the middle is a long-run one",
         f"deviation {at[0]:.2f} of the truth without lags, {at[50]:.2f} with 50",
     ],
     [
-        "the curvature of a network can be inverted",
+        "the curvature of a network can be inverted (algorithm 2)",
         "does not hold",
         f"{int((curved['after Adam'] < -1e-6).sum())} negative eigenvalues after Adam, "
         f"{int((curved['at the minimum'].abs() < 1e-5).sum())} zero at the minimum",
     ],
     [
         "Gauss and Newton's matrix will do",
-        "does not hold here",
+        "does not hold",
         f"{cheap / local:.2f} of the spread by the Hessian, which is "
         f"{local / mean['bootstrap']:.2f} of the bootstrap's",
     ],
