@@ -6,18 +6,22 @@ hand.
 """
 
 from ._errors import DataReplaced, DatasetError
+from .cutting import Trials, as_ecog, trials
 from .ecog import Ecog, finger_ecog, grip_force
 from .generated import Signal, Video, noisy_sine, pendulum_video
 from .heart import Echo, heart_echo
 from .motion import Recordings, walking
+from .simulated import SimulatedEcog, simulated_ecog
 from .tables import Table, digits, iris, mnist, wine
 
 __all__ = [  # noqa: RUF022, grouped by kind
     # generated, with a known truth
     "noisy_sine",
     "pendulum_video",
+    "simulated_ecog",
     "Signal",
     "Video",
+    "SimulatedEcog",
     # recordings
     "walking",
     "heart_echo",
@@ -26,6 +30,10 @@ __all__ = [  # noqa: RUF022, grouped by kind
     "Recordings",
     "Echo",
     "Ecog",
+    # recordings cut into trials
+    "as_ecog",
+    "trials",
+    "Trials",
     # tables
     "iris",
     "wine",
