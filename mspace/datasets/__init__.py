@@ -11,6 +11,7 @@ from .ecog import Ecog, finger_ecog, grip_force
 from .generated import Signal, Video, noisy_sine, pendulum_video
 from .heart import Echo, heart_echo
 from .motion import Recordings, walking
+from .sentences import MiniLM, Pairs, minilm, remarks, sentence_pairs
 from .simulated import SimulatedEcog, simulated_ecog
 from .tables import Table, digits, iris, mnist, wine
 
@@ -40,6 +41,12 @@ __all__ = [  # noqa: RUF022, grouped by kind
     "digits",
     "mnist",
     "Table",
+    # sentences, and a network that reads them
+    "minilm",
+    "remarks",
+    "sentence_pairs",
+    "MiniLM",
+    "Pairs",
     # what may go wrong
     "DatasetError",
     "DataReplaced",

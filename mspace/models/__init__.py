@@ -2,6 +2,7 @@
 
 from .dense import mlp
 from .eegnet import EEGNet, HTNet
+from .encoder import SentenceEncoder
 from .hilbert import Hilbert, analytic
 from .ode import NeuralODE, irregular_windows
 from .orthogonal import OrthogonalAutoencoder
@@ -19,6 +20,7 @@ __all__ = [
     "Hilbert",
     "NeuralODE",
     "OrthogonalAutoencoder",
+    "SentenceEncoder",
     "Solution",
     "WindowVAE",
     "analytic",
