@@ -6,6 +6,7 @@ from .encoder import SentenceEncoder
 from .hilbert import Hilbert, analytic
 from .ode import NeuralODE, irregular_windows
 from .orthogonal import OrthogonalAutoencoder
+from .oscillators import Oscillators, oscillator_ode, responses
 from .principal import at_principal_components
 from .projections import regions, with_projection
 from .recurrent import GRU, ElmanRNN
@@ -20,6 +21,7 @@ __all__ = [
     "Hilbert",
     "NeuralODE",
     "OrthogonalAutoencoder",
+    "Oscillators",
     "SentenceEncoder",
     "Solution",
     "WindowVAE",
@@ -29,7 +31,9 @@ __all__ = [
     "irregular_windows",
     "mlp",
     "negative_elbo",
+    "oscillator_ode",
     "regions",
+    "responses",
     "rk4",
     "with_projection",
 ]

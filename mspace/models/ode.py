@@ -81,13 +81,15 @@ class NeuralODE(nn.Module):
     @property
     def neurons(self) -> dict[str, str | list[str]]:
         """The names under which `weight_of` and ``ensemble.neurons`` find the layers: the first of the encoder and of
-        the field, and the last of the field ("velocity", a row for each number of the state) and of the decoder."""
+        the field, and the last of the field ("velocity", a row for each number of the state; of a field with `rows` those
+        parameters side by side) and of the decoder."""
         if self.irregular:
             encoder = [f"encoder.{name}" for name in GRUCell.rows]
         else:
             encoder = _dense(self, "encoder")[0]
         field = _dense(self, "field")
-        return {"encoder": encoder, "field": field[0], "velocity": field[-1], "decoder": _dense(self, "decoder")[-1]}
+        velocity = [f"field.{name}" for name in getattr(self.field, "rows", [])] or field[-1]
+        return {"encoder": encoder, "field": field[0], "velocity": velocity, "decoder": _dense(self, "decoder")[-1]}
 
     def velocity(self, t: Tensor, z: Tensor) -> Tensor:
         """dz/dt of states (..., n_latent); the field as solvers call it."""
@@ -274,4 +276,5 @@ def _layers(given: Layers, n_in: int, n_out: int, generator) -> nn.Module:
 def _dense(model: nn.Module, part: str) -> list[str]:
     """The dense layers of a part, by name; of a module of another kind its own name."""
     inside = model.get_submodule(part)
-    return [f"{part}.{n}".rstrip(".") for n, m in inside.named_modules() if isinstance(m, nn.Linear)] or [part]
+    dense = [f"{part}.{n}".rstrip(".") for n, m in inside.named_modules() if isinstance(m, nn.Linear)]
+    return dense or [f"{part}.{n}" for n in getattr(inside, "rows", [])] or [part]
