@@ -48,6 +48,7 @@ from torch import nn
 import mspace as ms
 from mspace import plot, seeded
 from mspace.models import ElmanRNN
+from mspace.series import at_own_level, scaled_windows
 from mspace.ssa import choose
 from mspace.tables import TextTable
 
@@ -226,17 +227,11 @@ plt.show()
 
 
 # %%
-def level(x):
-    """Mean and standard deviation of windows (..., width), to be taken off."""
-    return x.mean(-1, keepdim=True), x.std(-1, keepdim=True)
-
-
 def pairs(model, series, width, every, size):
     """Scaled windows, one in so many, and what the model is to answer."""
     ahead = model.horizon if model.every else model.steps
-    x, y = (v[::every] for v in ms.windows(series, width, horizon=ahead))
-    centre, scale = level(x)
-    x, y = (size * (v - centre) / scale for v in (x, y))
+    scaled = scaled_windows(series, width, horizon=ahead, every=every)
+    x, y = (size * v for v in scaled)
     return x, model.targets(x, y) if model.every else y
 
 
@@ -262,14 +257,12 @@ def forecaster(ensemble, width, *, size=1.0):
     options |= {"bias": t.b is not None, "output": t.output}
 
     def answer(history, steps):
-        centre, scale = level(history[-width:])
         asked = ms.Ensemble(
             ElmanRNN(t.n_hidden, steps=steps, **options).double(), ensemble.parameters
         )
-        said = asked((size * (history[-width:] - centre) / scale)[None]).mean(0)[0]
-        return said / size * scale + centre
+        return asked(size * history[None]).mean(0)[0] / size
 
-    return answer
+    return at_own_level(answer, width)
 
 
 def rnn(n_hidden, lags, **options):
@@ -534,7 +527,7 @@ TextTable(
             f"{(part.mean.norm(dim=1) / root).median():.1f}",
         ]
         for name, part in parts.items()
-        for root in [part.cov.diagonal(dim1=1, dim2=2).sum(1).sqrt()]
+        for root in [part.total_variance.sqrt()]
     ],
 )
 
@@ -584,10 +577,10 @@ share_of = {
 for name, share in share_of.items():
     print(f"{name:10} {share.mean():.2f} of the power in the space of SSA")
 spread = torch.einsum("ka,mkl,la->m", space, parts["V"].cov, space)
-whole = parts["V"].cov.diagonal(dim1=1, dim2=2).sum(1)
+whole = parts["V"].total_variance
 print(f"and {float((spread / whole).mean()):.2f} of the variance over the bootstrap")
 apart = torch.cdist(neurons.mean, neurons.mean)
-trace = neurons.cov.diagonal(dim1=1, dim2=2).sum(1)
+trace = neurons.total_variance
 apart = apart / (trace[:, None] + trace).sqrt()
 apart = apart[~torch.eye(32, dtype=torch.bool)]
 print(f"two neurons are at least {apart.min():.1f} spreads apart")
