@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from numbers import Real
-from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -24,7 +24,8 @@ JITTER = 0.3  # of an electrode about the region it was put over
 LEAD = 0.1  # seconds by which the cortex is ahead of the hand
 
 
-class SimulatedEcog(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class SimulatedEcog:
     """A subject: the recording, its trials, and the truth.
 
     Attributes:
