@@ -363,6 +363,20 @@ def test_bootstrap_gives_the_distribution_of_every_group(training):
     assert kept != training  # in evaluation mode the statistics stay
 
 
+@pytest.mark.parametrize("cls", [EEGNet, HTNet])
+def test_at_rest_normalises_by_the_trials_given(cls):
+    net, x = small(cls, dropout=0.5), noise(100, 1, 5, 64)
+    before = copy.deepcopy(net.state_dict())
+    resting = net.at_rest(x)
+    assert not any(m.training for m in resting.modules()) and net.training
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    steady = small(cls).train()  # without dropout: the answers of a whole batch, but for an unbiased variance
+    assert torch.allclose(resting(x), steady(x), atol=1e-3)
+    assert not torch.allclose(net.eval()(x), steady(x), atol=1e-2)
+    assert torch.allclose(resting(x[:3]), resting(x)[:3], atol=1e-12)
+    assert resting.norm1.momentum == 0.01
+
+
 def test_posteriors_of_a_network_at_rest():
     x, y = noise(60, 1, 5, 64), torch.arange(60) % 2
     net = ms.fit(small(), (x, y), F.cross_entropy, epochs=1, generator=ms.seeded(0))

@@ -31,6 +31,7 @@ class EEGNet(nn.Module):
 
     In training mode `fit` and `bootstrap` train it as its authors did, normalised by the batch; after ``net.eval()``
     they keep its statistics, which makes every trial's answer its own, as `sandwich`, `laplace` and `variational` need.
+    A few hundred steps pass until those gathered on the way have forgotten the start: after fewer take `at_rest`.
 
     Args:
         n_channels: C, the electrodes
@@ -106,6 +107,19 @@ class EEGNet(nn.Module):
                 rows = weight.flatten(weight.ndim - own[name].ndim + 1)
                 length = rows.norm(dim=-1).clamp(min=bound)
                 weight.mul_((bound / length).reshape(*length.shape, *[1] * (own[name].ndim - 1)))
+
+    def at_rest(self, x: Tensor) -> EEGNet:
+        """A copy in evaluation mode whose normalisations have the statistics of these trials, all taken at once."""
+        resting = copy.deepcopy(self).eval()
+        layers = [m for m in resting.modules() if isinstance(m, nn.BatchNorm2d)]
+        momenta = [layer.momentum for layer in layers]
+        for layer in layers:
+            layer.train().momentum = 1.0  # one batch is all there is
+        with torch.no_grad():
+            resting(x)
+        for layer, momentum in zip(layers, momenta):
+            layer.eval().momentum = momentum
+        return resting
 
     def forward(self, x: Tensor) -> Tensor:
         self._check(x)
