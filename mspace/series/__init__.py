@@ -3,6 +3,7 @@
 from .baselines import persistence, ridge_ar, seasonal_naive
 from .evaluation import Skill, rolling_origin, skill_table
 from .forecasting import forecast
+from .gaps import drop, fill, masked
 from .scaling import at_own_level, own_level, scaled_windows
 from .trajectories import autocorrelation, average, dominant_period, split, windows
 
@@ -12,7 +13,10 @@ __all__ = [
     "autocorrelation",
     "average",
     "dominant_period",
+    "drop",
+    "fill",
     "forecast",
+    "masked",
     "own_level",
     "persistence",
     "ridge_ar",

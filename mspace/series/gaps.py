@@ -1,0 +1,74 @@
+"""Series of which samples are missing: to lose them on purpose, to read round them, to fill them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..checks import as_series, as_tensor, whole
+
+__all__ = ["drop", "fill", "masked"]
+
+
+def drop(*shape: int, share: float | Tensor, length: int = 1, generator: torch.Generator | None = None) -> Tensor:
+    """Which samples of (..., n) stay when a share of them is lost at random, in outages of `length`: booleans.
+
+    Args:
+        share: from 0 to 1, or one for each series (..., 1)
+    """
+    length = whole(length, "length", 1)
+    loss = torch.as_tensor(share, dtype=torch.float64)
+    if not ((loss >= 0) & (loss <= 1)).all():
+        raise ValueError(f"share must lie from 0 to 1, got {loss.min():.3g} to {loss.max():.3g}")
+    *rows, n = (whole(k, "shape", 1) for k in shape)
+    stay = torch.rand(*rows, -(-n // length), generator=generator, dtype=torch.float64) >= loss
+    return stay.repeat_interleave(length, -1)[..., :n]
+
+
+def masked(windows: Tensor, keep: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What a dense network can read of windows with gaps: values and mask side by side, at the level of what is seen.
+
+    Args:
+        windows: (..., width); values where `keep` is False are never looked at, and may be NaN
+        keep: (..., width), where there is a value
+
+    Returns:
+        (..., 2 width), the scaled values with zero where one is missing, then the mask; and mean and standard deviation of
+        what is seen, (..., 1) each. Where nothing is seen they are zero and one.
+    """
+    if windows.shape != keep.shape:
+        raise ValueError(f"keep must be of the windows' shape {tuple(windows.shape)}, got {tuple(keep.shape)}")
+    known = torch.where(keep, windows, 0.0)
+    if not torch.isfinite(known).all():
+        raise ValueError("windows must be finite where keep is True: set keep to False where a value is missing")
+    count = keep.sum(-1, keepdim=True).clamp(min=1)
+    centre = known.sum(-1, keepdim=True) / count
+    scaled = torch.where(keep, windows - centre, 0.0)
+    scale = (scaled.square().sum(-1, keepdim=True) / count).sqrt()
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    return torch.cat([scaled / scale, keep.to(scaled)], -1), centre, scale
+
+
+def fill(times, values, grid, *, by: str = "line") -> Tensor:
+    """A series (k,) known at increasing times, at the times of a grid, (T,); beyond the known ones it stays as it is.
+
+    Args:
+        by: "line" joins neighbours, "spline" is the cubic with two derivatives through all of them
+    """
+    t, s, at = (as_series(v, name, ndim=(1,)) for v, name in ((times, "times"), (values, "values"), (grid, "grid")))
+    t, at = as_tensor(t, "times").double(), at.double()
+    if len(t) != len(s) or (t.diff() <= 0).any():
+        raise ValueError(
+            f"times must increase, one for each of {len(s)} values, got {len(t)}: sort them with the values"
+        )
+    inside = at.clamp(t[0], t[-1]).numpy()
+    if by == "line":
+        found = np.interp(inside, t.numpy(), s.double().numpy())
+    elif by == "spline":
+        from scipy.interpolate import CubicSpline
+
+        found = CubicSpline(t.numpy(), s.double().numpy())(inside)
+    else:
+        raise ValueError(f"by must be 'line' or 'spline', got {by!r}")
+    return torch.from_numpy(found).to(s.dtype)
