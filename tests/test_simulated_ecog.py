@@ -116,6 +116,8 @@ def test_truth_of_the_places():
         assert one.informative.any()
         assert torch.equal(one.informative, one.active[nearest])
         assert torch.equal(one.centres, simulated()[0].centres)
+    first = [bool(one.informative[:2].all()) for one in simulated(8, n_trials=2)]
+    assert not any(first)  # the number of an electrode tells nothing
     sizes = {len(one.positions) for one in simulated(8, n_electrodes=(4, 30), n_trials=2)}
     assert len(sizes) > 4 and min(sizes) >= 4 and max(sizes) <= 30
 
@@ -229,6 +231,11 @@ def test_parts_share_no_sample_and_keep_the_order_of_time(gap):
     assert len(first) > len(second) > len(third) > 0
     assert torch.equal(first.inputs, cut.inputs[: len(first)])
     assert first.starts[-1] + 10 <= 50 and len(first) + len(second) + len(third) < len(cut)
+
+
+def test_parts_hold_every_trial_that_fits():
+    first, second = trials(staircase(), 1.0, every=0.1).split(0.5, 0.5)
+    assert first.starts.tolist() == list(range(41)) and second.starts.tolist() == list(range(50, 91))
 
 
 def test_any_array_becomes_a_recording():
