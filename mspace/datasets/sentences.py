@@ -28,6 +28,16 @@ class Pairs(NamedTuple):
     kinds: Tensor
     topics: Tensor
 
+    def resample(self, count: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Numbers of pairs (count, 240) with topics drawn anew, each with all its pairs, for a bootstrap.
+
+        Pairs of a topic share a sentence: drawn one by one they would count as more than they are.
+        """
+        n = int(self.topics.max()) + 1
+        drawn = torch.randint(n, (count, n), generator=generator)
+        own = torch.stack([(self.topics == t).nonzero()[:, 0] for t in range(n)])
+        return own[drawn].flatten(1)
+
 
 class MiniLM(NamedTuple):
     """The network, at rest and without gradients, and what turns sentences into its arguments."""
