@@ -128,3 +128,8 @@ def test_topics_are_drawn_with_all_their_pairs():
         assert (count == count[:, :1]).all()
     assert 0.55 < float((draws[0].unique().numel()) / 240) < 0.72  # 1 - 1/e
     assert torch.equal(draws, found.resample(50, generator=seeded(0)))
+
+
+def test_heads_that_do_not_share_the_width_are_refused():
+    with pytest.raises(ValueError, match="heads must divide the width, got 5 and 12"):
+        SentenceEncoder(width=12, heads=5)

@@ -58,6 +58,8 @@ class SentenceEncoder(nn.Module):
         heads: int = 12,
         longest: int = 512,
     ):
+        if width % heads:
+            raise ValueError(f"heads must divide the width, got {heads} and {width}: take one of its divisors")
         super().__init__()
         self.words, self.places = nn.Embedding(vocabulary, width), nn.Embedding(longest, width)
         self.norm = nn.LayerNorm(width, eps=1e-12)
