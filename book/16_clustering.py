@@ -305,7 +305,7 @@ def pm(values, digits=3):
 shown = []
 for k in (12, 32, 52, 62, 72, 92, 112):
     at = sizes.index(k)
-    row = [pm(over(name)[:, at]) for name in ("means only", "recipe", "random")]
+    row = [pm(over(name)[:, at], 2) for name in ("means only", "recipe", "random")]
     shown.append([str(k), *row, f"{printed['wasserstein'][at]:.3f}"])
 TextTable(
     ["clusters", "means only", "recipe", "random", "Wasserstein, printed"], shown
@@ -323,7 +323,7 @@ window = [sizes.index(k) for k in (52, 57, 62, 67, 72)]
 for name in ("random", "means only", "recipe"):
     curves = chance if name == "random" else iris[0][name]
     share = ((low <= curves) & (curves <= high)).double().mean()
-    print(f"{name}: {share:.1%} of all points in the 90 % band")
+    print(f"{name}: {share:.0%} of all points in the 90 % band")
     assert share > 0.88, name
     mean = curves.mean(0)[window]
     assert ((low[window] < mean) & (mean < high[window])).all(), name
@@ -341,7 +341,7 @@ as_good = {}
 for name, curves in {"random": chance, "recipe": iris[0]["recipe"]}.items():
     best = curves[:, window].mean(1) >= printed["wasserstein"][window].mean()
     as_good[name] = best.double().mean()
-    print(f"{name}: {as_good[name]:.1%} of networks as good between 52 and 72")
+    print(f"{name}: {as_good[name]:.0%} of networks as good between 52 and 72")
 assert max(as_good.values()) < 0.1
 worse = (printed["euclidean"] < low - 0.001) | (printed["euclidean"] > high + 0.001)
 print(f"printed, Euclidean: {int(worse.sum())} points outside the band")
@@ -642,7 +642,7 @@ plt.show()
 shown = []
 for title, studies in (("digits", mnist), ("walking", walks)):
     for k in (12, 32, 72):
-        row = [pm(over(n, studies)[:, grid.index(k)]) for n in names]
+        row = [pm(over(n, studies)[:, grid.index(k)], 2) for n in names]
         shown.append([title, str(k), *row])
 TextTable(["data", "clusters", *names], shown)
 
@@ -682,7 +682,7 @@ gain = {
     "walking": (over("random", walks) / over("recipe", walks)).mean(1),
 }
 print(f"digits, recipe minus random: {pm(gain['digits'])}")
-print(f"walking, error of random over recipe: {pm(gain['walking'])}")
+print(f"walking, error of random over recipe: {pm(gain['walking'], 2)}")
 foreign = []
 for one, two in pairwise(mnist):
     for i, k in enumerate(grid):
@@ -695,7 +695,7 @@ print(
 sound_gain = (over("shared, Wasserstein", mnist) - over("random", mnist))[:, 2]
 print(f"digits, 22 clusters, shared starts minus random: {pm(sound_gain)}")
 near = over("neighbours", walks)[:, 3] / over("recipe", walks)[:, 3]
-print(f"walking, 32 runs of neighbouring samples over recipe: {pm(near)}")
+print(f"walking, 32 runs of neighbouring samples over recipe: {pm(near, 2)}")
 assert abs(gain["digits"].mean()) < 0.03 and abs(np.mean(tells["digits"])) < 0.1
 assert sound_gain.min() > 0.2
 if walk.official:
