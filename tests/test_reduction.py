@@ -493,6 +493,16 @@ def test_bases_of_an_output_layer(build):
     assert sum(t.numel() for t in small[2].state_dict().values()) == stored
 
 
+def test_one_row_for_all_needs_no_index():
+    net, x = dense(5, 3, 12), normal(40, 5)
+    rows = rows_of(net, "2")
+    for found, stored in ((merge(rows, [0] * 12), 4), (low_rank(rows, 1), 4 + 12)):
+        small = compress(net, "2", found)
+        assert cost(small[2]) == Cost(stored, 0)
+        assert sum(t.numel() for t in small[2].state_dict().values()) == stored
+        assert torch.allclose(small(x), net[:2](x) @ found.rows[:, :-1].T + found.rows[:, -1], atol=1e-12)
+
+
 def test_low_rank_is_eckart_young():
     rows, x = normal(9, 4), torch.cat([normal(50, 3) * torch.tensor([1.0, 5.0, 0.1]), torch.ones(50, 1)], 1).double()
     y = x @ rows.T

@@ -35,7 +35,8 @@ def cost(model: nn.Module, inputs=None) -> Cost:
     """
     state = {id(t): t for t in model.state_dict(keep_vars=True).values() if isinstance(t, torch.Tensor)}
     floats = sum(t.numel() for t in state.values() if t.is_floating_point())
-    indices = sum(m.index.numel() for m in model.modules() if isinstance(m, SharedRows) and m.index is not None)
+    shared = [m.index for m in model.modules() if isinstance(m, SharedRows) and m.index is not None]
+    indices = sum(index.numel() for index in shared if index.any())  # all read the first row: nothing to look up
     return Cost(floats, indices, None if inputs is None else _operations(model, take(inputs, slice(0, 1))))
 
 

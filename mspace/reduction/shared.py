@@ -29,7 +29,8 @@ class SharedRows(nn.Module):
         index, expand = reduction.assignment, reduction.expand.to(like)
         self.rows, self.axis = rows, 1 if isinstance(rows, nn.modules.conv._ConvNd) else -1
         scale = None if index is None else expand.gather(1, index[:, None].to(like.device))[:, 0]
-        self.register_buffer("index", None if index is None else index.to(like.device))
+        # with one row there is nothing to look up
+        self.register_buffer("index", None if index is None else index.to(like.device), persistent=len(reduction) > 1)
         self.scale = None if scale is None or (scale == 1).all() else nn.Parameter(scale)
         if reduction.formula:
             self.index = self.scale = None
