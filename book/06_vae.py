@@ -10,6 +10,7 @@
 #     language: python
 #     name: python3
 # ---
+
 # %% [markdown]
 # (ch:vae)=
 # # A variational autoencoder of windows
@@ -45,10 +46,11 @@ from functools import partial
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 import mspace as ms
 from mspace import plot, seeded
-from mspace.models import WindowVAE, negative_elbo
+from mspace.models import WindowVAE, mlp, negative_elbo
 from mspace.series import at_own_level, own_level, scaled_windows
 from mspace.series.evaluation import deal_blocks, percentiles
 from mspace.ssa import choose
@@ -140,14 +142,28 @@ def settle(loss):
 
 learned, bound = settle(negative_elbo)
 held = {v: settle(noise_held_at(v)) for v in (0.5, 1.0, 2.0, 6.0, 12.0)}
-rows = [["learned", f"{learned.noise**2:.3f}", 4, bound, evidence(learned.noise**2)]]
-rows += [[f"{v:g}", "", int((power[:d] > v).sum()), b, evidence(v)] for v, (_, b) in held.items()]
-active = [int(net.active(points).sum()) for net in (learned, *(n for n, _ in held.values()))]
+found = {learned.noise**2: (learned, bound)} | held
+active = [int(net.active(points).sum()) for net, _ in found.values()]
+by_formula = [int((power[:d] > v).sum()) for v in found]
+optimum = float(power[d:].mean())
+spectrum = torch.cat([power[:d], torch.full((10 - d,), optimum)])
+W = learned.decoder[0].weight.detach()
+modelled = torch.linalg.eigvalsh(W @ W.T + learned.noise**2 * torch.eye(10))
+assert (modelled.flip(0) - spectrum).abs().max() < 0.01
+assert abs(learned.noise**2 / optimum - 1) < 1e-3
+assert all(abs(b - evidence(v)) < 1e-4 for v, (_, b) in found.items())
+assert active == by_formula == [4, 3, 3, 2, 1, 0]
 TextTable(
-    ["noise variance", "found", "active units", "by formula", "bound", "log evidence"],
+    ["noise variance", "active units", "by formula", "bound", "log evidence"],
     [
-        [name, found, a, k, f"{b:.2f}", f"{e:.2f}"]
-        for (name, found, k, b, e), a in zip(rows, active, strict=True)
+        [name, a, k, f"{b:.2f}", f"{evidence(v):.2f}"]
+        for name, a, k, (v, (_, b)) in zip(
+            [f"learned: {learned.noise**2:.3f}", *map("{:g}".format, held)],
+            active,
+            by_formula,
+            found.items(),
+            strict=True,
+        )
     ],
 )
 
@@ -157,27 +173,7 @@ TextTable(
 # lost. The learned noise adapts to the unit.
 #
 # But a learned noise does not count directions. The fourth unit holds noise, and it is active: a sample always has some
-# direction that varies a little more than the rest. **Check**:
-
-# %%
-optimum = float(power[d:].mean())
-assert abs(learned.noise**2 / optimum - 1) < 1e-3
-assert abs(bound - evidence(optimum)) < 1e-4
-assert all(abs(b - evidence(v)) < 1e-4 for v, (_, b) in held.items())
-assert active == [row[2] for row in rows]
-W = learned.decoder[0].weight.detach()
-model_cov = W @ W.T + learned.noise**2 * torch.eye(10)
-left = torch.linalg.eigvalsh(model_cov).flip(0)
-assert (left - torch.cat([power[:d], torch.full((6,), optimum)])).abs().max() < 0.01
-code_variance = {
-    name: net.encode(points)[0].var(0).sort(descending=True).values.detach()
-    for name, net in [("learned", learned), ("1", held[1.0][0])]
-}
-for name, values in code_variance.items():
-    print(
-        f"noise {name:8} variance of the code's means",
-        [f"{v:.2f}" if v > 1e-6 else "below 1e-6" for v in values],
-    )
+# direction that varies a little more than the rest.
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: the number of active units against the noise variance that is held, by the formula (line) and trained (dots). Right: the log evidence by the formula (line), the bound that training reached (dots), and the learned noise (square). Dotted: the eigenvalues.\n", "name": "fig-collapse"}, "image": {"alt": "Left, a staircase from four active units down to none, with dots on it; right, a curve with its maximum at the learned noise and dots on it."}}
 grid = torch.logspace(-1.2, 1.3, 200).double()
@@ -198,7 +194,8 @@ plt.show()
 # ## A decoder's neurons are moments
 #
 # Row $t$ of the decoder's last layer makes sample $t$ of the window. So a neuron of the decoder is a *moment*. Where do
-# moments lie? For windows of a sine of amplitude $A$ and frequency $\omega$, the rows of {eq}`eq-ppca` must satisfy
+# moments lie? For windows of a sine of amplitude $A$ and frequency $\omega$, the rows at the
+# optimum must satisfy
 #
 # ```{math}
 # :label: eq-ring
@@ -250,12 +247,27 @@ radius = rotated.norm(dim=2).mean(1)
 turn = torch.atan2(rotated[..., 1], rotated[..., 0]).diff(dim=1)
 turn = ((turn + math.pi) % (2 * math.pi) - math.pi).mean(1).abs()
 noise = rings.parameters["log_noise"].exp().sqrt()
+period = 2 * math.pi / turn
+roundness = rotated.norm(dim=2).std(1) / radius
+assert abs(float(period.mean()) - 25) < 0.2 and float(period.std()) < 0.3
+assert abs(float(noise.mean()) / sd - 1) < 0.1
+assert abs(float(radius.mean()) * 2**0.5 / amplitude - 1) < 0.15
+assert roundness.mean() < 0.1
+assert spread["rotations"] < 0.3 * spread["signs and order"]
 TextTable(
     ["", "truth", "twenty networks"],
     [
         ["noise", f"{sd:.2f}", f"{noise.mean():.3f} ± {noise.std():.3f}"],
-        ["radius", f"{amplitude / 2**0.5:.2f}", f"{radius.mean():.2f} ± {radius.std():.2f}"],
-        ["period", "25", f"{(2 * math.pi / turn).mean():.2f} ± {(2 * math.pi / turn).std():.2f}"],
+        [
+            "radius",
+            f"{amplitude / 2**0.5:.2f}",
+            f"{radius.mean():.2f} ± {radius.std():.2f}",
+        ],
+        [
+            "period",
+            "25",
+            f"{period.mean():.2f} ± {period.std():.2f}",
+        ],
         *([f"spread, {name}", "", f"{value:.2f}"] for name, value in spread.items()),
     ],
 )
@@ -268,7 +280,9 @@ for ax, draws in zip(axes, (first_codes, rotated), strict=True):
     plot.ellipsoid(dist[:25], ax=ax)
     ax.plot(*dist.mean.T, ".", color="#333333", markersize=2)
     r = amplitude / 2**0.5
-    ax.plot(r * circle.cos(), r * circle.sin(), color="#9a9a9a", linewidth=0.8, zorder=0)
+    ax.plot(
+        r * circle.cos(), r * circle.sin(), color="#9a9a9a", linewidth=0.8, zorder=0
+    )
     ax.set(xlabel="first unit")
 axes[0].set(ylabel="second unit", title="signs and order")
 axes[1].set(title="rotations")
@@ -278,19 +292,8 @@ plt.show()
 # The frequency is found to a thousandth or two, the noise and the radius nearly; training was short. Signs and order
 # leave the ring turned differently in every network. Rotations make the twenty rings one. So the rule "a diagonal
 # posterior leaves permutations and signs" **does not hold** where two directions vary equally, and in a periodic
-# series every harmonic is such a pair. **Check**:
-
-# %%
-period = 2 * math.pi / turn
-assert abs(float(period.mean()) - 25) < 0.2 and float(period.std()) < 0.3
-assert abs(float(noise.mean()) / sd - 1) < 0.1
-assert abs(float(radius.mean()) * 2**0.5 / amplitude - 1) < 0.15
-assert spread["rotations"] < 0.3 * spread["signs and order"]
-roundness = rotated.norm(dim=2).std(1) / radius
-print(f"the radius varies by {roundness.mean():.0%} round a ring")
-assert roundness.mean() < 0.15
-
-# %% [markdown]
+# series every harmonic is such a pair.
+#
 # ## A noisy sine, forecast
 #
 # The series of {ref}`ch:rnn`, with its windows of 250 samples, 53 samples ahead, and the same 38 origins. As there,
@@ -305,11 +308,11 @@ def data_of(series, model, every):
     return x, torch.cat([x, y], 1)
 
 
-def train(model, series, *, loss=negative_elbo, every=5, epochs=15):
-    """Three networks from independent starts."""
+def three(model, data, loss=negative_elbo, epochs=15):
+    """Networks from independent starts."""
     return ms.train_ensemble(
         model,
-        data_of(series, model, every),
+        data,
         loss,
         3,
         init="independent",
@@ -337,10 +340,13 @@ def own_intervals(ensemble, series, start, every):
     raw = ms.windows(series[start - width :], width, horizon=53)[0][::every]
     centre, scale = own_level(raw)
     means, variances = map(
-        torch.stack, zip(*(net.predictive((raw - centre) / scale) for net in ensemble))
+        torch.stack,
+        zip(*(net.predictive((raw - centre) / scale) for net in ensemble)),
     )
     variance = variances.mean(0) + means.var(0, correction=0)
-    return (means.mean(0) * scale + centre)[:, width:], (variance * scale**2)[:, width:]
+    return (means.mean(0) * scale + centre)[:, width:], (variance * scale**2)[
+        :, width:
+    ]
 
 
 sine = ms.datasets.noisy_sine(2000, periods=8, generator=seeded(2))
@@ -348,7 +354,7 @@ first = sine.series[:1000]
 two = WindowVAE(
     250, 2, horizon=53, hidden=(16,), noise_std=0.3, generator=seeded(0)
 ).double()
-sine_nets = train(two, first, every=3, epochs=80)
+sine_nets = three(two, data_of(first, two, 3), epochs=60)
 ridge = ms.ridge_ar(first, 200)
 rivals = {
     "VAE": forecaster(sine_nets),
@@ -363,9 +369,6 @@ on_sine = {
     name: ms.rolling_origin(rival, sine.series, 53, start=1000, every=25, period=250)
     for name, rival in rivals.items()
 }
-ms.skill_table(on_sine, [1, 10, 53], block=3, generator=seeded(3))
-
-# %%
 truth_error = float(on_sine["the truth"]("mase").mean())
 over = {name: float(s("mase").mean()) / truth_error for name, s in on_sine.items()}
 for name, ratio in over.items():
@@ -373,27 +376,31 @@ for name, ratio in over.items():
 mean, variance = own_intervals(sine_nets, sine.series, 1000, 25)
 assert torch.allclose(mean, on_sine["VAE"].predicted)
 on_sine_told = ms.calibration((mean, variance), on_sine["VAE"].actual)
-print(f"its 95 % intervals hold {on_sine_told['coverage']:.0%} of what came")
+ideal = on_sine["the truth"].predicted, torch.full_like(variance, 0.2**2)
+on_sine_truth = ms.calibration(ideal, on_sine["VAE"].actual)
+for name, told in (("its", on_sine_told), ("the truth's", on_sine_truth)):
+    print(f"{name} 95 % intervals hold {told['coverage']:.0%} of what came")
 assert 0.97 < over["VAE"] < 1.15 < over["last period"]
-assert 0.9 < on_sine_told["coverage"] < 0.99
+assert abs(on_sine_told["coverage"] - on_sine_truth["coverage"]) < 0.04
+ms.skill_table(on_sine, [1, 10, 53], block=3, generator=seeded(3))
 
 # %% [markdown]
-# Where the model is right, its errors and its intervals are: it is as good as SSA, which is told that there are two
-# components, and its 95 % intervals deserve the name.
+# Where the model can be right, it is: as good as SSA, which is told that there are two components, and its intervals
+# hold nearly as often as those of the truth with the true noise. They are a little wide. The noise is learned last: in our
+# first try, with half the training and a noise that began higher, they held everything.
 #
 # ## Walking
 #
-# As in {ref}`ch:rnn`: windows of 106 samples, 53 ahead, trained on trial 7, decided on trial 8. Three sizes are tried, and
-# beside them, as a control, the middle one with the noise held at one, the variance of a scaled window. The rule: the
-# smallest mean error over the stride. It misled us in that chapter, by a hair's breadth between networks that
-# were equally good, but a rule that changes with every chapter is none.
+# As in {ref}`ch:rnn`: windows of 106 samples, 53 ahead, trained on trial 7, decided on trial 8 by the smallest mean error
+# over the stride. Three sizes of the VAE are tried. Two controls stand beside them: the middle one with the noise held
+# at one, which is the variance of a scaled window; and a plain network of its shape, with a bottleneck of eight units,
+# trained to forecast the future and to rebuild nothing.
 
 
 # %%
-def vae(n_latent, hidden=(64,)):
-    return WindowVAE(
-        106, n_latent, horizon=53, hidden=hidden, noise_std=0.5, generator=seeded(0)
-    ).double()
+def vae(n_latent, hidden=(64,), noise_std=0.5, seed=0):
+    options = {"horizon": 53, "hidden": hidden, "noise_std": noise_std}
+    return WindowVAE(106, n_latent, generator=seeded(seed), **options).double()
 
 
 walk = ms.datasets.walking()
@@ -403,19 +410,26 @@ tried = {
     "VAE, 2 numbers": (vae(2), {}),
     "VAE, 8 numbers": (vae(8), {}),
     "linear VAE, 8": (vae(8, ()), {}),
-    "noise held at 1": (vae(8), {"loss": noise_held_at(1.0)}),
+    "noise held at 1": (vae(8, noise_std=1.0), {"loss": noise_held_at(1.0)}),
 }
+
+same_shape = mlp(106, 64, 8, 64, 53, activation=nn.Tanh, generator=seeded(0)).double()
 
 
 def rivals_of(recordings, every):
     """All that is tried, trained on some recordings, and all as forecasters."""
     fitted = {
-        name: train(model, recordings, every=every, **how)
+        name: three(model, data_of(recordings, model, every), **how)
         for name, (model, how) in tried.items()
     }
     rivals = {name: forecaster(ensemble) for name, ensemble in fitted.items()}
     ridge = ms.ridge_ar(recordings, 106)
     rivals["ridge AR(106)"] = partial(ms.forecast, ridge, width=106)
+    future = scaled_windows(recordings, 106, horizon=53, every=every)
+    direct = three(same_shape, future, F.mse_loss)
+    rivals["future only, 8"] = at_own_level(
+        lambda history, steps: direct(history[None]).mean(0)[0], 106
+    )
     rivals["own stride"] = ms.seasonal_naive()
     rivals["SSA"] = lambda history, steps: ms.SSA.of(
         history[-600:], choice.window, rank=choice.rank
@@ -457,25 +471,28 @@ TextTable(
 )
 
 # %% [markdown]
+# The three sizes are close, but for two numbers, which hold where in the stride one is and little else. Also tried, on
+# trials 7 and 8 alone: sixteen numbers, ReLU, a second hidden layer, windows of three strides, and three times the
+# training. None was better at the end of a stride by more than what another trial would change, and longer training was
+# worse there.
+#
 # Now all are trained on both trials, and forecast trial 15 from every fifth origin. SSA's window and rank were chosen on
 # the training trials as in {ref}`ch:ssa`. Trial 15 was used in earlier chapters, so this is a comparison and not a first
-# look.
+# look. Below are differences to the chosen VAE on the same origins, over one lead, ten and
+# the stride; below zero the VAE is better.
 
 # %% tags=["walking-skill"]
 fitted, rivals = rivals_of(known, every=9)
 skill = {name: judged(rival, test, 5) for name, rival in rivals.items()}
 ms.skill_table(skill, [1, 10, 53], block=11, generator=seeded(4))
 
-# %% [markdown]
-# Differences to the chosen one on the same origins, over the first lead, ten leads and the stride; below zero the VAE is
-# better.
-
 # %%
+others = ("SSA", "ridge AR(106)", "future only, 8", "own stride")
 gaps = {
     (other, k): skill[chosen]
     .difference(skill[other], "mase", steps=k, block=11, generator=seeded(2))
     .tolist()
-    for other in ("SSA", "ridge AR(106)", "own stride")
+    for other in others
     for k in (1, 10, 53)
 }
 last_lead = {name: float(s("mase")[52]) for name, s in skill.items()}
@@ -483,18 +500,35 @@ print(
     f"{len(skill['SSA'].origin)} origins, {(len(test) - 600) / 53:.0f} strides; "
     f"lead 53: {chosen} is {last_lead[chosen] / last_lead['SSA'] - 1:+.0%} off SSA"
 )
+if walk.official:
+    assert min(gaps["ridge AR(106)", k][1] for k in (1, 10, 53)) > 0, "at every lead"
+    assert gaps["SSA", 53][1] > 0, "worse than SSA over the stride"
+    assert min(gaps["future only, 8", k][1] for k in (10, 53)) > 0, "the past costs"
+    assert last_lead[chosen] < 1.25 * last_lead["SSA"]
+    assert last_lead["VAE, 2 numbers"] > last_lead[chosen]
+    assert abs(last_lead["linear VAE, 8"] / last_lead["VAE, 8 numbers"] - 1) < 0.1
+    assert min(last_lead.values()) == last_lead["own stride"]
 TextTable(
     [f"MASE of {chosen}", "1 lead", "10 leads", "53 leads"],
     [
         [
             f"less that of {other}",
-            *("{:+.2f} [{:+.2f}, {:+.2f}]".format(*gaps[other, k]) for k in (1, 10, 53)),
+            *(
+                "{:+.2f} [{:+.2f}, {:+.2f}]".format(*gaps[other, k])
+                for k in (1, 10, 53)
+            ),
         ]
-        for other in ("SSA", "ridge AR(106)", "own stride")
+        for other in others
     ],
 )
 
 # %% [markdown]
+# **A linear autoregression is better at every lead**, and over the stride SSA is too. The control says why. The same shape,
+# paid for the future only, is clearly better. In {eq}`eq-elbo` two thirds of the samples lie in the past, and what helps
+# the next sample alone is not worth a number of the code. Rebuilding the past is a fine task for finding structure, and
+# a poor one for forecasting. Nor is a nonlinear decoder worth much here: the
+# linear VAE, a PCA that forecasts, is hardly behind.
+#
 # ## Is it as sure as it should be?
 #
 # The VAE names a variance for every sample to come. The others name none. But anyone can measure errors: a rival's
@@ -509,7 +543,12 @@ assert torch.allclose(mean, skill[chosen].predicted)
 intervals = {f"{chosen}, its own": (mean, variance)}
 for name in (chosen, "ridge AR(106)", "SSA", "own stride"):
     seen = (trials[name].predicted - trials[name].actual).square().mean(0)
-    intervals[f"{name}, errors of trial 8"] = (skill[name].predicted, seen.expand_as(actual))
+    intervals[f"{name}, errors of trial 8"] = (
+        skill[name].predicted,
+        seen.expand_as(actual),
+    )
+wide = own_intervals(fitted["noise held at 1"], test, 600, 5)
+intervals["noise held at 1, its own"] = wide
 told = {name: ms.calibration(pair, actual) for name, pair in intervals.items()}
 
 
@@ -524,6 +563,14 @@ sure = {}
 for name in intervals:
     draws = holds(name)[dealt].mean((1, 2))
     sure[name] = (float(holds(name).mean()), *percentiles(draws, 0.95).tolist())
+if walk.official:
+    own = sure[f"{chosen}, its own"]
+    assert own[2] < 0.93, "too narrow"
+    assert sure["noise held at 1, its own"][0] > own[0]
+    assert (
+        sure["SSA, errors of trial 8"][1] < 0.95 < sure["SSA, errors of trial 8"][2]
+    )
+    assert told["SSA, errors of trial 8"]["nll"] < told[f"{chosen}, its own"]["nll"]
 TextTable(
     ["intervals of", "lead 1", "lead 10", "lead 53", "all leads", "nats"],
     [
@@ -535,6 +582,33 @@ TextTable(
         ]
         for name in intervals
     ],
+)
+
+# %% [markdown]
+# Its own intervals are **too narrow**. Measured on trial 8, as for anyone else, they come nearer. And the noise held at one,
+# which nobody learned, is wide enough. Why? We compare the error with what is said, in units of a scaled window: for the
+# past and the future of the training windows, and of the held-out trial.
+
+# %%
+x, w = data_of(known, tried[chosen][0], 9)
+x_new, w_new = data_of(test[494:], tried[chosen][0], 5)
+errors = {}
+for name, inputs, wanted, part in (
+    ("training, past", x, w, slice(0, 106)),
+    ("training, future", x, w, slice(106, 159)),
+    ("held out, past", x_new, w_new, slice(0, 106)),
+    ("held out, future", x_new, w_new, slice(106, 159)),
+):
+    said, spread_said = fitted[chosen][0].predictive(inputs)
+    error = (said - wanted)[:, part].square().mean().sqrt()
+    errors[name] = float(error), float(spread_said[:, part].mean().sqrt())
+if walk.official:
+    said = errors["training, past"][1]
+    assert errors["training, past"][0] < said < errors["training, future"][0]
+    assert errors["held out, future"][0] > 1.2 * errors["training, future"][0]
+TextTable(
+    ["", "error", "said"],
+    [[name, f"{e:.2f}", f"{s:.2f}"] for name, (e, s) in errors.items()],
 )
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: the share of what came that lies in 95 % intervals, by lead. Right: one stride of the held-out trial, the forecast with its own 95 % intervals.\n", "name": "fig-vae-sure"}, "image": {"alt": "Left, coverage by lead of the VAE's own intervals and of those from errors of trial 8 beside a line at 95 percent; right, a forecast with a band and what came."}}
@@ -549,12 +623,18 @@ i = 60
 right.plot(lead, actual[i], color="#333333", label="what came")
 right.plot(lead, mean[i], color=plot.COLORS[0], label="forecast")
 half = 1.96 * variance[i].sqrt()
-right.fill_between(lead, mean[i] - half, mean[i] + half, color=plot.COLORS[0], alpha=0.2)
+right.fill_between(
+    lead, mean[i] - half, mean[i] + half, color=plot.COLORS[0], alpha=0.2
+)
 right.set(xlabel="lead, s", ylabel="g")
 right.legend(fontsize=7)
 plt.show()
 
 # %% [markdown]
+# One noise serves past and future alike. It is a mean of the two, and so the past is told too wide and the future too narrow.
+# That costs little. The rest is another trial: what is learned, noise and all, is learned on walks that were trained
+# on, and this walk is harder. A learned noise is honest about its own data only.
+#
 # ## The neurons of the walk
 #
 # The decoder of the chosen network, refitted to resampled walks: 20 members, blocks of the length that {ref}`ch:bootstrap`
@@ -596,22 +676,36 @@ drawn = torch.stack([by_lag(rows) for rows in resampled.samples(decoder)])
 unborn = by_lag(ms.weight_of(tried[chosen][0], decoder))
 closes = 15 + drawn[:, 15:100].argmax(1)
 stride = [ms.dominant_period(s) for s in known]
-gram = [cosines(rows).flatten() for rows in fitted[chosen].samples(decoder)]
-alike = float(torch.corrcoef(torch.stack(gram))[[0, 0, 1], [1, 2, 2]].mean())
-fresh = torch.stack(
-    [
-        cosines(ms.weight_of(WindowVAE(106, 8, horizon=53, hidden=(64,), generator=seeded(i)).double(), decoder)).flatten()
-        for i in range(3)
-    ]
+pairs = torch.triu_indices(159, 159, 1).unbind()
+upper = torch.triu_indices(3, 3, 1).unbind()
+alike, by_chance = (
+    float(
+        torch.corrcoef(torch.stack([cosines(w)[pairs] for w in three]))[upper].mean()
+    )
+    for three in (
+        fitted[chosen].samples(decoder),
+        [ms.weight_of(vae(8, seed=i), decoder) for i in range(3)],
+    )
 )
-by_chance = float(torch.corrcoef(fresh)[[0, 0, 1], [1, 2, 2]].mean())
 far = walk_moments.mean.norm(dim=1) / walk_moments.total_variance.sqrt()
 print(f"strides of the training trials: {stride} samples")
-print(f"moments close after {closes.double().mean():.1f} ± {closes.double().std():.1f} samples")
+print(
+    f"moments close after {closes.double().mean():.1f} ± {closes.double().std():.1f} samples"
+)
 print(f"all members: {int(closes.min())} to {int(closes.max())}")
 print(f"a moment is {far.min():.0f} to {far.max():.0f} spreads from zero")
-print(f"tables of cosines of two starts correlate at {alike:.2f}, untrained {by_chance:.2f}")
-print("active units of the code:", [int(net.active(data_of(known, net, 9)[0]).sum()) for net in fitted[chosen]])
+print(
+    f"tables of cosines of two starts correlate at {alike:.2f}, untrained {by_chance:.2f}"
+)
+seen = data_of(known, best, 9)[0]
+print(
+    "active units of the code:", [int(n.active(seen).sum()) for n in fitted[chosen]]
+)
+if walk.official:
+    assert all(abs(int(c) - s) <= 2 for c in closes for s in stride)
+    assert alike > by_chance + 0.3
+    assert float(unborn[15:100].abs().max()) < 0.5 * float(drawn.mean(0)[53])
+    assert float(far.min()) > 3
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: moments in the plane of their two leading directions with 95 % regions over the bootstrap, joined in order of time; blue the window that is seen, orange the stride that is forecast. Right: the mean cosine of two moments by the time between them, the middle 90 % of 20 members and the untrained network (grey); dotted, the strides of the two trials.\n", "name": "fig-vae-neurons"}, "image": {"alt": "Left, a closed looping path of small ellipses, passed several times; right, a curve with peaks at half a stride, a stride, and their multiples, and a flat grey one."}}
 centred = walk_moments.mean - walk_moments.mean.mean(0)
@@ -629,3 +723,109 @@ for value in stride:
     right.axvline(value / walk.rate, color="#333333", linewidth=0.7, linestyle=":")
 right.set(xlabel="time between moments, s", ylabel="mean cosine")
 plt.show()
+
+# %% [markdown]
+# **The rows close after one stride**, in every member, to the sample. Nobody told the network what a stride is, and the
+# untrained rows do not know it. The path passes several times, since the walk is strongest in the second and fourth
+# multiple of the stride's frequency, as SSA found.
+#
+# The coordinates of a moment are an accident of the start, as in {ref}`ch:rnn`. But the *angles between moments* are not:
+# three starts agree about them far better than three untrained networks. So what a metric sees in this population is a
+# fact about the walk. No unit of the code is dead here: directions that vary more than the noise are plenty.
+#
+# ## What we saw
+
+# %% tags=["hide-input"]
+ssa_gap, ridge_gap, future_gap, _ = (gaps[name, 53] for name in others)
+wins = ridge_gap[2] < 0 or ssa_gap[2] < 0
+own, after, simple = (
+    sure[n]
+    for n in (
+        f"{chosen}, its own",
+        f"{chosen}, errors of trial 8",
+        "SSA, errors of trial 8",
+    )
+)
+verdicts = [
+    [
+        "section 1: a VAE is a base model for a noisy sine",
+        "holds" if over["VAE"] < 1.1 else "does not hold",
+        f"{over['VAE']:.2f} times the error of the truth, SSA {over['SSA']:.2f}",
+    ],
+    [
+        "section 1: and for walking",
+        "holds" if wins else "does not hold",
+        "MASE over a stride {:+.2f} [{:+.2f}, {:+.2f}] to ridge AR".format(*ridge_gap)
+        + ", {:+.2f} [{:+.2f}, {:+.2f}] to SSA".format(*ssa_gap),
+    ],
+    [
+        "rebuilding the past costs the forecast",
+        "holds" if future_gap[1] > 0 else "open",
+        "{:+.2f} [{:+.2f}, {:+.2f}] to the same shape".format(*future_gap)
+        + ", trained on the future only",
+    ],
+    [
+        "a unit of a linear code dies where its eigenvalue is below the noise",
+        "holds" if active == by_formula else "does not hold",
+        f"active units {active[1:]} at noises {[f'{v:g}' for v in held]}, as by formula",
+    ],
+    [
+        "a learned noise tells how many numbers the code needs",
+        "holds" if active[0] == 3 else "does not hold",
+        f"{active[0]} active units, 3 directions in truth",
+    ],
+    [
+        "a diagonal posterior leaves only order and signs",
+        "holds if eigenvalues differ",
+        f"sine: spread {spread['signs and order']:.2f}, after rotations "
+        f"{spread['rotations']:.2f}",
+    ],
+    [
+        "95 % intervals of the VAE hold 95 % on another trial",
+        "holds" if own[1] < 0.95 < own[2] else "does not hold",
+        "{:.0%} [{:.0%}, {:.0%}]; ".format(*own)
+        + "widths from errors of trial 8: {:.0%} [{:.0%}, {:.0%}], ".format(*after)
+        + "SSA with such {:.0%} [{:.0%}, {:.0%}]".format(*simple),
+    ],
+    [
+        "moments of the decoder close after a stride",
+        "holds" if int((closes.double().mean() - stride[0]).abs()) < 3 else "open",
+        f"after {closes.double().mean():.1f} ± {closes.double().std():.1f} samples; "
+        f"strides of {stride[0]} and {stride[1]}",
+    ],
+    [
+        "angles between moments do not depend on the start",
+        "holds in part" if by_chance + 0.3 < alike < 0.9 else "open",
+        f"correlation of starts {alike:.2f}, untrained {by_chance:.2f}",
+    ],
+]
+TextTable(["claim", "verdict", "what we found"], verdicts)
+
+# %% [markdown]
+# For your own series: learn the noise, count the active units, and believe an interval only after it was counted on a recording
+# that was not trained on.
+#
+# ```{exercise} Another unit of measurement
+# :label: ex-unit
+#
+# Measure the ten-dimensional points in a unit three times as large, so that every number is a third. How many units of the
+# code live if the noise is held at one? What does the learned noise do, and what happens to the bound?
+# ```
+#
+# ````{solution} ex-unit
+# :class: dropdown
+#
+# The eigenvalues fall to a ninth. None is above one, so at a noise of one every unit is dead and the model says the mean for
+# everything. The learned variance falls to a ninth too, the same units live, and the bound rises by exactly
+# $10 \ln 3$, since densities are per unit of volume.
+#
+# ```python
+# print((power[:d] / 9 > 1).sum())
+# x = points / 3
+# start = WindowVAE(10, d, hidden=(), generator=seeded(2)).double()
+# net = ms.refine(start, (x, x), negative_elbo, tolerance=1e-4, steps=500)
+# print(9 * net.noise**2, net.active(x).sum(), net.elbo(x).mean() - bound)
+# ```
+# ````
+#
+# **Next**: a network whose code moves in continuous time.
