@@ -33,10 +33,11 @@ def with_dropout():
 def test_a_network_ends_at_a_minimum_with_dropout_at_rest():
     x, y = line()
     net = with_dropout().double()
-    found = refine(net, (x, y), F.mse_loss, steps=5000, tolerance=1e-6)
+    decay = 1e-3  # without it a tanh may become a step, whose weights run away
+    found = refine(net, (x, y), F.mse_loss, weight_decay=decay, steps=5000, tolerance=1e-6)
     assert found.training
     F.mse_loss(found.eval()(x), y).backward()
-    assert max(p.grad.abs().max() for p in found.parameters()) < 1e-5
+    assert max((p.grad + decay * p.detach()).abs().max() for p in found.parameters()) < 2e-6
     with torch.no_grad():
         assert F.mse_loss(found(x), y) < F.mse_loss(net.eval()(x), y)
 
