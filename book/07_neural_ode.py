@@ -44,10 +44,8 @@ from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.interpolate import CubicSpline
 from torch import nn
 
 import mspace as ms
@@ -62,7 +60,7 @@ from mspace.models import (
     responses,
     rk4,
 )
-from mspace.series import at_own_level, own_level, scaled_windows
+from mspace.series import at_own_level, drop, fill, masked, own_level, scaled_windows
 from mspace.ssa import choose
 from mspace.tables import TextTable
 
@@ -98,7 +96,8 @@ slow = partial(torch.optim.Adam, lr=2e-3)
 # ## Where the answer is known
 #
 # **The solver.** We follow a rotation once round, with Kutta's 3/8 rule in equal steps and with the adaptive pair of
-# Dormand and Prince {cite}`dormand1980`. The answer is the matrix exponential.
+# Dormand and Prince {cite}`dormand1980`. The answer is the matrix exponential. And we ask for what cannot be
+# solved: it is refused, and the refusal says where and what to do.
 
 # %%
 A = torch.tensor([[0.0, 1.0], [-1.0, 0.0]]).double()
@@ -114,18 +113,8 @@ for name, solver in solvers.items():
     found, evaluations = solver(lambda t, z: z @ A.T, point, once)
     cost[name] = float((found - truth)[[0, 4, 8]].abs().max()), evaluations
     rows.append([name, f"{cost[name][0]:.0e}", evaluations])
-TextTable(["solver", "error", "evaluations"], rows)
-
-# %% [markdown]
-# Half the step is a sixteenth of the error: the order is four. Eight steps a turn is where the error begins to be seen. A
-# field with fast oscillations needs a fine step, or its solver damps them, silently.
-#
-# What cannot be solved is refused, and the refusal says where. **Check** these, and the order:
-
-# %%
-ratio = cost["rk4, 32 steps"][0] / cost["rk4, 64 steps"][0]
-print(f"error at 32 steps over that at 64: {ratio:.1f}")
-assert 14 < ratio < 18 and cost["dopri5, 1e-8"][0] < 1e-6
+assert 14 < cost["rk4, 32 steps"][0] / cost["rk4, 64 steps"][0] < 18
+assert cost["dopri5, 1e-8"][0] < 1e-6
 
 small = NeuralODE(6, 2, generator=seeded(0)).double()
 values, clock = torch.arange(9).double().sin(), torch.arange(9)
@@ -135,21 +124,23 @@ asked = {
     ),
     "times out of order": lambda: irregular_windows(values, clock.flip(0), 6, 2),
     "a time twice": lambda: irregular_windows(values, clock // 2, 6, 2),
-    "a window with NaN": lambda: small(
-        (values / 0).nan_to_num(posinf=math.nan)[None, :6]
-    ),
+    "a window with NaN": lambda: small(values[None, :6] * math.nan),
     "a short history": lambda: small.forecast(values[:5], 3),
 }
-refused = 0
+refused = []
 for name, call in asked.items():
     try:
         call()
     except ValueError as why:
-        refused += 1
-        print(textwrap.fill(f"{name}: {why}", 88, subsequent_indent="    "))
-assert refused == len(asked)
+        refused.append(textwrap.fill(f"{name}: {why}", 84, subsequent_indent="    "))
+assert len(refused) == len(asked)
+print("\n".join(refused))
+TextTable(["solver", "error", "evaluations"], rows)
 
 # %% [markdown]
+# Half the step is a sixteenth of the error: the order is four. With eight steps a turn the error begins to be seen. A
+# field with fast oscillations needs a fine step, or the solver damps them, silently.
+#
 # **Training.** A clean sine of 25 samples a period; encoder, field and decoder linear, two numbers of state. Does training
 # find the frequency? The field must have the eigenvalues $\pm i \omega u$. All layers begin with weights below one. So $u$ is not a
 # matter of taste: it says how large the field must become. The best of six starts, for three choices of $u$:
@@ -188,17 +179,14 @@ for unit in (4, 25, 100):
     rows.append(
         [unit, f"{omega * unit:.1f}", *(f"{v:.2f}" for v in (found[unit][0], error))]
     )
+assert abs(found[4][0] - 1) < 0.02 and found[4][1] < 0.5
+assert found[25][0] < 0.5 and found[100][0] < 0.5
 TextTable(["u", "wanted in the field", "frequency / omega", "200 free steps"], rows)
 
 # %% [markdown]
-# Where the field has to be of order one, the frequency is found. Where it must be 25, training leaves it near where it
-# began. **Check**:
-
-# %%
-assert abs(found[4][0] - 1) < 0.02 and found[4][1] < 0.3
-assert found[100][0] < 0.5 and found[100][1] > 0.5
-
-# %% [markdown]
+# Where the field has to be of order one, the frequency is found. Where it must be larger, training leaves it near where
+# it began, and a long run is lost.
+#
 # ## A start that oscillates
 #
 # A walk is a sum of many oscillations, and we know their frequencies before we begin: multiples of the stride. So we let the field
@@ -269,16 +257,17 @@ on_sine = {
     name: ms.rolling_origin(rival, sine.series, 53, start=1000, every=25, period=250)
     for name, rival in rivals.items()
 }
-ms.skill_table(on_sine, [1, 10, 53], block=3, generator=seeded(3))
-
-# %%
 over = {name: float(s("mase").mean()) for name, s in on_sine.items()}
 over = {name: value / over["the truth"] for name, value in over.items()}
-for name, value in over.items():
-    print(f"{name:16} {value:.2f} times the bound, over 53 leads")
-assert over["one oscillator"] < 1.1 and over["random start"] < 1.3
+assert over["one oscillator"] < 1.12 and over["random start"] < 1.08
+for name in ("random start", "one oscillator", "SSA"):
+    print(f"{name:14} {over[name]:.2f} times the bound, over 53 leads")
+ms.skill_table(on_sine, [1, 10, 53], block=3, generator=seeded(3))
 
 # %% [markdown]
+# One frequency and the right $u$: from a random start training comes near the bound. The ridge with one oscillator,
+# fitted without any training, is not far behind.
+#
 # ## Walking: what was tried
 #
 # As before two trials of MotionSense train and the third is held out; what to do is decided by training on trial 7 and
@@ -291,6 +280,8 @@ assert over["one oscillator"] < 1.1 and over["random start"] < 1.3
 # - **all trained**: one of these, with 32 units that bend the field, then everything trained through the solver on
 #   resampled walks, the mean of the members;
 # - **mixed**: the mean of linear, dense encoder and the own stride repeated.
+#
+# Two controls: **one encoder** is what "all trained" begins with, and **ridge + stride** is a mixture without a network.
 
 # %%
 walk = ms.datasets.walking()
@@ -350,16 +341,17 @@ def mixture(found, *names):
     return dataclasses.replace(found[names[0]], predicted=said)
 
 
-def skills(linear, dense, bent, series, every):
-    """All of them on a series, and those that they are compared with."""
+def skills(linear, dense, members, recordings, series, every):
+    """All of them on a series, and what they are compared with."""
     answers = {"linear": linear, "dense encoder": mean_of(ms.Ensemble.of(dense))}
-    answers["all trained"] = mean_of(bent)
-    found = {
-        name: judged(ahead(answer, series, every), series, every)
-        for name, answer in answers.items()
-    }
-    found["own stride"] = judged(ms.seasonal_naive(), series, every)
+    answers |= {"one encoder": dense[0], "all trained": mean_of(members)}
+    rivals = {name: ahead(f, series, every) for name, f in answers.items()}
+    ridge = ms.ridge_ar(recordings, 106)
+    rivals["ridge AR(106)"] = partial(ms.forecast, ridge, width=106)
+    rivals["own stride"] = ms.seasonal_naive()
+    found = {name: judged(rival, series, every) for name, rival in rivals.items()}
     found["mixed"] = mixture(found, "linear", "dense encoder", "own stride")
+    found["ridge + stride"] = mixture(found, "ridge AR(106)", "own stride")
     return found
 
 
@@ -380,11 +372,12 @@ random = through_solver(
     epochs=6,
     batch_size=32,
 )
-trials = skills(linear, dense, resampled(bent, known[:1], 4, 5), known[1], 50)
+members = resampled(bent, known[:1], 4, 5)
+trials = skills(linear, dense, members, known[:1], known[1], 50)
 trials["random start"] = judged(ahead(mean_of(random), known[1], 50), known[1], 50)
-trials["ridge AR(106)"] = judged(
-    partial(ms.forecast, ms.ridge_ar(known[:1], 106), width=106), known[1], 50
-)
+networks = ("random start", "linear", "dense encoder", "all trained", "mixed")
+chosen = min(networks, key=lambda name: float(trials[name]("mase")[52]))
+print(f"chosen on trial 8, by lead 53: {chosen}")
 TextTable(
     ["MASE on trial 8", "lead 1", "lead 10", "lead 53", "mean of 53"],
     [
@@ -397,27 +390,20 @@ TextTable(
     ],
 )
 
-# %%
-ours = [k for k in trials if k not in ("ridge AR(106)", "own stride")]
-at_lead = {name: float(trials[name]("mase")[52]) for name in ours}
-chosen = min(at_lead, key=at_lead.get)
-print(f"chosen on trial 8, by lead 53: {chosen}")
-
 # %% [markdown]
+# The random start is far behind, although its training took longer. Training everything made it worse. Not in the table is
+# what did no better on trial 8: windows of three or four strides, weight decay for the encoders, a bend from the beginning.
+#
 # ## Walking: the held-out trial
 #
 # Now they are made from both trials, and forecast trial 15 from every fifth origin, with the rivals of
 # the chapter on {ref}`ch:rnn`. The random start is left behind, with what trial 8 says of it. Trial 15 is no secret any more,
-# and several chapters have looked at it; but nothing here was chosen by it. Two controls: the own stride mixed with ridge and with SSA, without a
-# network.
+# and several chapters have looked at it; but nothing here was chosen by it. SSA comes in, alone and mixed.
 
 # %%
 linear, dense, bent = beginnings(known, every=4)
 members = resampled(bent, known, 8, 20)
-skill = skills(linear, dense, members, test, 5)
-skill["ridge AR(106)"] = judged(
-    partial(ms.forecast, ms.ridge_ar(known, 106), width=106), test, 5
-)
+skill = skills(linear, dense, members, known, test, 5)
 choice = choose(
     known,
     [53, 106, 159],
@@ -436,18 +422,18 @@ def ssa(history, steps):
 
 
 skill["SSA"] = judged(ssa, test, 5)
-skill["ridge + stride"] = mixture(skill, "ridge AR(106)", "own stride")
 skill["SSA + stride"] = mixture(skill, "SSA", "own stride")
 print(f"{len(skill['SSA'].origin)} origins")
 table = ms.skill_table(skill, [1, 10, 53], block=11, generator=seeded(4))
 table
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Error by lead time on the held-out trial, 95 % intervals for SSA and for the mixture chosen beforehand.\n", "name": "fig-ode-skill"}, "image": {"alt": "Error against lead time: SSA and the repeated stride begin high, the others low; over the stride they come together, the mixture lowest."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Error by lead time on the held-out trial, 95 % intervals for SSA and for the mixture chosen beforehand.\n", "name": "fig-ode-skill"}, "image": {"alt": "Error against lead time: SSA and the repeated stride begin high, the others low; over the stride the dense encoder rises to SSA, while the mixture and its control stay lowest, one on the other."}}
 shade = {
     name: skill[name].interval("mase", block=11, generator=seeded(4))
-    for name in ("SSA", chosen)
+    for name in ("SSA", "mixed")
 }
-plot.skills(skill, rate=walk.rate, shade=shade)
+some = ("SSA", "own stride", "dense encoder", "mixed", "ridge + stride")
+plot.skills({name: skill[name] for name in some}, rate=walk.rate, shade=shade)
 plt.show()
 
 # %% [markdown]
@@ -458,10 +444,34 @@ gaps = {
     (name, other, k): skill[name]
     .difference(skill[other], "mase", steps=k, block=11, generator=seeded(2))
     .tolist()
-    for name in ("linear", "dense encoder", "all trained", "mixed")
+    for name in networks[1:]
     for other in ("SSA", "own stride", "ridge + stride")
     for k in (1, 10, 53)
 }
+last = {name: float(s("mase")[52]) for name, s in skill.items()}
+for name in networks[1:]:
+    print(f"lead 53: {name} is {last[name] / last['SSA'] - 1:+.0%} off SSA")
+trained_on = skill["all trained"].difference(
+    skill["one encoder"], "mase", block=11, generator=seeded(2)
+)
+print("all trained less one encoder: {:+.2f} [{:+.2f}, {:+.2f}]".format(*trained_on))
+fastest = responses(linear).detach()[-2:, -1].norm()
+print(
+    f"left of the fastest plane after {stride} samples: {fastest:.0%}, in truth 100%"
+)
+if walk.official:
+    assert chosen == "mixed" and last["mixed"] < 0.95 * last["SSA"]
+    assert last["dense encoder"] < 1.05 * last["SSA"]
+    assert gaps["mixed", "SSA", 53][2] < 0 and gaps["mixed", "own stride", 53][2] < 0
+    assert gaps["dense encoder", "SSA", 10][2] < 0
+    assert (
+        gaps["dense encoder", "SSA", 53][1] < 0 < gaps["dense encoder", "SSA", 53][2]
+    )
+    low, high = trained_on[1:]
+    assert low > -0.05, "training through the solver improved nothing"
+    low, high = gaps["mixed", "ridge + stride", 53][1:]
+    assert low < 0 < high, "the control does as well"
+    assert last["ridge + stride"] < last["mixed"] + 0.02
 pairs = dict.fromkeys((name, other) for name, other, _ in gaps)
 TextTable(
     ["MASE of", "less that of", "lead 1", "10 leads", "53 leads"],
@@ -484,32 +494,11 @@ TextTable(
 # shape of this one.
 #
 # Of the networks alone the dense encoder is the best: clearly better than SSA in the first ten leads, and not to be told from
-# it at the end of the stride. It is as good as the best recurrent network, for a fraction of the work. Training everything through the
-# solver did not improve it. **Check**, on the real recordings, and what the solver does to the fastest plane:
-
-# %%
-last = {name: float(s("mase")[52]) for name, s in skill.items()}
-networks = ("linear", "dense encoder", "all trained", "mixed")
-for name in networks:
-    print(f"lead 53: {name} is {last[name] / last['SSA'] - 1:+.0%} off SSA")
-fastest = responses(linear).detach()[-2:, -1].norm()
-print(
-    f"left of the fastest plane after {stride} samples: {fastest:.0%}, in truth 100%"
-)
-if walk.official:
-    assert chosen == "mixed" and last["mixed"] < 0.95 * last["SSA"]
-    assert last["dense encoder"] < 1.05 * last["SSA"]
-    assert gaps["mixed", "SSA", 53][2] < 0 and gaps["mixed", "own stride", 53][2] < 0
-    assert gaps["dense encoder", "SSA", 10][2] < 0
-    assert (
-        gaps["dense encoder", "SSA", 53][1] < 0 < gaps["dense encoder", "SSA", 53][2]
-    )
-    assert last["all trained"] > 0.98 * last["dense encoder"]
-    low, high = gaps["mixed", "ridge + stride", 53][1:]
-    assert low < 0 < high, "the control does as well"
-    assert last["ridge + stride"] < last["mixed"] + 0.02
-
-# %% [markdown]
+# it over the stride. Training everything through the solver improved nothing: compare it with the one encoder it began with.
+#
+# And a word on the solver: it takes nearly all of the fastest plane away within a stride. Network and solver are one
+# model; with a finer step it would be another.
+#
 # ## Samples that are missing
 #
 # Continuous time is said to be made for samples at irregular times. We drop 30 % or 60 % of the samples of the walk at random,
@@ -526,44 +515,16 @@ if walk.official:
 
 
 # %%
-def masked(x, keep):
-    """Windows (n, 106) seen in part, scaled by what is seen, with the mask; and that level."""
-    keep = keep.to(x)
-    count = keep.sum(-1, keepdim=True).clamp(min=1)
-    centre = (x * keep).sum(-1, keepdim=True) / count
-    scale = (((x - centre) * keep).square().sum(-1, keepdim=True) / count).sqrt()
-    scale = torch.where(scale > 0, scale, 1.0)
-    return torch.cat([(x - centre) / scale * keep, keep], -1), centre, scale
-
-
-def dropped(shape, share, length, rng):
-    """Which samples (..., n) stay, if a share of them is lost in outages of a length."""
-    *rows, n = shape
-    stay = torch.rand(*rows, -(-n // length), generator=rng) >= share
-    return stay.repeat_interleave(length, -1)[..., :n]
-
-
 def seen(keep, history):
     times = keep[: len(history)].nonzero().flatten()
     return times, history[times]
 
 
-def by_line(times, values, grid):
-    return np.interp(grid, times, values)
-
-
-def by_spline(times, values, grid):
-    return CubicSpline(times, values)(np.clip(grid, times[0], times[-1]))
-
-
-def filled(forecaster, how, keep):
-    """A forecaster that is given the last 600 samples with the gaps filled."""
-
-    def answer(history, steps):
-        grid = np.arange(len(history) - 600, len(history))
-        return forecaster(torch.from_numpy(how(*seen(keep, history), grid)), steps)
-
-    return answer
+def filled(forecaster, by, keep):
+    """A forecaster that is given the last 600 samples, the gaps filled."""
+    return lambda history, steps: forecaster(
+        fill(*seen(keep, history), torch.arange(len(history))[-600:], by=by), steps
+    )
 
 
 def by_mask(keep):
@@ -598,7 +559,7 @@ def by_ode_rnn(keep):
 x, y = (v[::3].repeat(2, 1) for v in ms.windows(known, 106, horizon=53))
 rng, half = seeded(6), len(x) // 2
 share = 0.7 * torch.rand(half, 1, generator=rng)
-keep = [dropped((half, 106), share, length, rng) for length in (1, 8)]
+keep = [drop(half, 106, share=share, length=k, generator=rng) for k in (1, 8)]
 inputs, centre, scale = masked(x, torch.cat(keep))
 flow = responses(linear).detach()
 encoders = through_solver(
@@ -616,7 +577,7 @@ mean, sd = torch.cat(known).mean(), torch.cat(known).std()
 rows = []
 for i, s in enumerate(known):
     for share in (0.3, 0.6):
-        times, values = seen(dropped((len(s),), share, 1, seeded(i)), s)
+        times, values = seen(drop(len(s), share=share, generator=seeded(i)), s)
         rows.append(irregular_windows((values - mean) / sd, times, 40, 20))
 ode_rnn = NeuralODE(
     40,
@@ -646,19 +607,33 @@ ways = {
     "ODE-RNN": by_ode_rnn,
     "masked encoder": by_mask,
     "Gaussian": by_gauss,
-    "line, ridge": partial(filled, ridge, by_line),
-    "spline, ridge": partial(filled, ridge, by_spline),
-    "line, dense encoder": partial(filled, network, by_line),
-    "line, SSA": partial(filled, ssa, by_line),
-    "line, own stride": partial(filled, ms.seasonal_naive(), by_line),
+    "line, ridge": partial(filled, ridge, "line"),
+    "spline, ridge": partial(filled, ridge, "spline"),
+    "line, dense encoder": partial(filled, network, "line"),
+    "line, SSA": partial(filled, ssa, "line"),
+    "line, own stride": partial(filled, ms.seasonal_naive(), "line"),
 }
 losses = {"30 %": (0.3, 1), "60 %": (0.6, 1), "outages": (0.5, 8)}
 lost = {}
 for what, (share, length) in losses.items():
-    keeps = [dropped((len(test),), share, length, seeded(10 + i)) for i in range(3)]
+    keeps = [
+        drop(len(test), share=share, length=length, generator=seeded(10 + i))
+        for i in range(3)
+    ]
     for name, way in ways.items():
         runs = [judged(way(keep), test, 25)("mase") for keep in keeps]
         lost[name, what] = torch.stack(runs)
+stride_of = {key: float(runs.mean()) for key, runs in lost.items()}
+best = {what: min(ways, key=lambda n: stride_of[n, what]) for what in losses}
+print({what: f"{name}, {stride_of[name, what]:.2f}" for what, name in best.items()})
+if walk.official:
+    assert best["30 %"] == best["60 %"] == "line, dense encoder"
+    assert best["outages"] in ("Gaussian", "masked encoder")
+    assert all(stride_of["ODE-RNN", k] > stride_of[best[k], k] + 0.2 for k in losses)
+    assert (
+        stride_of["line, ridge", "outages"]
+        > stride_of[best["outages"], "outages"] + 0.1
+    )
 TextTable(
     ["MASE", *(f"{what}: {k}" for what in losses for k in ("lead 1", "53 leads"))],
     [
@@ -675,104 +650,192 @@ TextTable(
 )
 
 # %% [markdown]
-# Mean and standard deviation over the three patterns. TODO
-
-# %%
-stride_of = {k: float(v.mean()) for k, v in lost.items()}
-best = {what: min(ways, key=lambda n: stride_of[n, what]) for what in losses}
-print(best)
-
-# %% [markdown]
+# Mean and standard deviation over three patterns. **Where single samples are lost, a line is enough**: the gaps are short beside
+# everything that matters in a walk, and the best forecaster of whole series wins. **In outages it is not**: then ridge, SSA and
+# repetition suffer from a line, and from a spline still more. The masked encoder, which knows where nothing was seen, is
+# ahead, though hardly of the Gaussian and of the dense encoder on lines. It does not need continuous time. The ODE-RNN, which was
+# made for it, is far behind: it has to learn through forty gated steps what the others are given. It had about as much computing
+# time as all others here together; with much more it may come nearer, which we did not try.
+#
 # ## The neurons
 #
-# The members of "all trained" began at one network, so plane $j$ stays plane $j$, and unit $i$ unit $i$. They saw walks
-# whose blocks of 312 samples were dealt out anew. Two kinds of neurons: the hidden units of the field, rows of
-# $\mat U$, and the **planes**: what is left of a $2 \times 2$ block of $\mat A$, its growth (half the trace) and its frequency (half the
-# difference of the off-diagonal). A plane is a Gaussian in $\R^2$.
+# The members of "all trained" began at one network, so plane $j$ stays plane $j$. They saw walks
+# whose blocks of 312 samples were dealt out anew. We look at two kinds of neurons. A **plane** is what is left of a $2 \times 2$
+# block of $\mat A$: its growth, half the trace, and its frequency, half the difference of the others. It is a Gaussian in
+# $\R^2$. A row of $\mat V$ is the **bend** of one number of the velocity.
 
 # %%
-start = bent
-A = members.samples("field.A")
-turn = torch.tensor(linear.field.frequencies).double()
+A, V = members.samples("field.A"), members.neurons("field.V")
 planes = torch.stack(
     [A[:, 2 * j : 2 * j + 2, 2 * j : 2 * j + 2] for j in range(12)], 1
 )
 growth = planes.diagonal(dim1=2, dim2=3).mean(2)
-speed = (planes[..., 0, 1] - planes[..., 1, 0]) / 2
-shift = speed - turn
-pendulums = NeuronDistribution.from_samples(torch.stack([growth, shift], 2))
-units = members.neurons("field.hidden")
+turn = (planes[..., 0, 1] - planes[..., 1, 0]) / 2
+turn = turn - torch.tensor(linear.field.frequencies)
+pendulums = NeuronDistribution.from_samples(torch.stack([growth, turn], 2))
+away = (
+    pendulums.mean[:, None]
+    @ torch.linalg.pinv(pendulums.cov)
+    @ pendulums.mean[..., None]
+)
+moved = [j + 1 for j, d in enumerate(away.flatten()) if d > 5.99]
+print("planes whose 95 % region leaves out the start:", moved)
+fast = float((2 * math.pi * growth[:, -1]).mean().exp())
+print(f"the fastest plane grows by {fast - 1:+.0%} a stride")
+flat = ms.Ensemble(
+    members.template,
+    members.parameters | {"field.V": 0 * members.parameters["field.V"]},
+)
+straight = judged(ahead(mean_of(flat), test, 5), test, 5)
+bend = straight.difference(
+    skill["all trained"], "mase", block=11, generator=seeded(2)
+)
+if walk.official:
+    assert 12 in moved and len(moved) <= 4 and abs(bend[0]) < 0.02
+print(
+    "MASE over the stride without the bend: {:+.3f} [{:+.3f}, {:+.3f}]".format(*bend)
+)
 rows = []
-for name in ("encoder.0", "field.hidden", "field.A", "field.V", "decoder"):
+for name in ("encoder.0", "field.hidden", "field.A", "field.V"):
     part = members.neurons(name)
     root = part.cov.diagonal(dim1=1, dim2=2).sum(1).sqrt()
-    moved = (part.mean - ms.weight_of(bent, name)).norm(dim=1)
+    gone = (part.mean - ms.weight_of(bent, name)).norm(dim=1)
     rows.append(
-        [
-            name,
-            f"{part.mean.norm(dim=1).median():.3f}",
-            f"{moved.median():.3f}",
-            f"{root.median():.3f}",
-        ]
+        [name, *(f"{v.median():.3f}" for v in (part.mean.norm(dim=1), gone, root))]
     )
 TextTable(["rows of", "length", "moved by training", "root of the trace"], rows)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "TODO.\n", "name": "fig-ode-neurons"}, "image": {"alt": "TODO"}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: the planes, one curve each, 95 % regions over the bootstrap; the cross is where all of them began. Those that left it are numbered. Right: the rows of V in the plane of the two leading directions of their means; the cross is no bend.\n", "name": "fig-ode-neurons"}, "image": {"alt": "Left, eleven nested ellipses about the cross and one apart, towards growth; right, 24 ellipses of about one size in a heap, many of them round the cross."}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(plot.WIDTH, 3.2))
 plot.ellipsoid(pendulums, ax=left)
-for j, (a, b) in enumerate(pendulums.mean):
-    left.annotate(str(j + 1), (a, b))
-left.set_aspect("auto")
-left.axhline(0, color="#9a9a9a", lw=0.7)
-left.axvline(0, color="#9a9a9a", lw=0.7)
-left.set(xlabel="growth per radian", ylabel="frequency, against the start")
-frame = torch.linalg.svd(units.mean - units.mean.mean(0), full_matrices=False).Vh[:2]
-flat = NeuronDistribution(units.mean @ frame.T, frame @ units.cov @ frame.T)
-plot.ellipsoid(flat, ax=right)
+for j in moved:
+    left.annotate(str(j), pendulums.mean[j - 1], ha="center", va="center")
+left.set(xlabel="growth per radian", ylabel="frequency, off its start")
+frame = torch.linalg.svd(V.mean, full_matrices=False).Vh[:2]
+plot.ellipsoid(
+    NeuronDistribution(V.mean @ frame.T, frame @ V.cov @ frame.T), ax=right
+)
 right.set(xlabel="first direction", ylabel="second direction")
+for ax in (left, right):
+    ax.plot(0, 0, "+", color="#333333", markersize=11, markeredgewidth=1.6)
+    ax.set_aspect("auto")
 plt.show()
 
 # %% [markdown]
+# **The field stays where it began.** Nearly all planes hold their start within their region. The twelfth does not: it grows, and so makes up
+# for a little of what the solver takes from it. That is not a fact about walking. The rows of $\mat V$ are about as long as they are
+# spread, a hundredth of what the planes are, and forecasts without them are no worse. What bends could be cut out. In time the network of a walk
+# is linear; what is not linear sits in its encoder. All of this is the spread of a short training from one start, a lower bound, as in
+# the chapters before.
+#
 # ## All models
 #
-# What the chapters stored in their notebooks, gathered; nothing is typed by hand. The walk is held out, origins, leads and scale are the
-# same, but for "mean", which chapter {ref}`ch:ssa` forecast from other origins of the same trial.
+# What the chapters stored in their notebooks, gathered; nothing is typed by hand. The walk is held out; origins, leads and scale are
+# the same, but for "mean", which the chapter on {ref}`SSA <ch:ssa>` forecast from other origins of the same trial.
 
-# %%
+# %% tags=["all-models"]
 HEAD = ["MASE", "lead 1", "lead 10", "lead 53"]
-everything = [[name, "here", *values] for name, *values in table.rows]
-missing = []
+everything, missing = [[name, "07", *values] for name, *values in table.rows], []
 for file, what in (("03_ssa", ""), ("05_rnn", "RNN, "), ("06_vae", "VAE, ")):
     try:
         stored = TextTable.stored(Path(f"{file}.ipynb"), HEAD)
     except ValueError:
         missing.append(file)
         continue
-    mine = {name for name, *_ in everything}
-    chapter = file[:2]
-    everything += [
-        [f"{what}{name}", chapter, *values]
-        for name, *values in stored.rows
-        if name not in mine
-    ]
+    mine = {name: values for name, *values in table.rows}
+    for name, *values in stored.rows:
+        if name not in mine:
+            full = name if "VAE" in name else what + name
+            everything.append([full, file[:2], *values])
+        elif (
+            file == "05_rnn" and walk.official
+        ):  # the same origins: only the intervals were drawn anew
+            assert all(
+                a[:4] == b[:4] for a, b in zip(values, mine[name], strict=True)
+            )
 print("not executed yet:", ", ".join(missing) or "none")
+of = {row[0]: [float(v.split()[0]) for v in row[2:]] for row in everything}
+first_at = {k: min(of, key=lambda name: of[name][i]) for i, k in enumerate(HEAD[1:])}
+print("best:", first_at)
+assert len(set(first_at.values())) > 1 or not walk.official
 TextTable(
-    ["model", "chapter", *HEAD[1:]],
-    sorted(everything, key=lambda r: float(r[4].split()[0])),
+    ["model", "chapter", *HEAD[1:]], sorted(everything, key=lambda row: of[row[0]][2])
 )
 
 # %% [markdown]
+# Sorted by the last column. No model is best at every lead. For the next sample it is a network that was trained on the next
+# sample. For the whole stride it is a mixture with repetition, and it does not matter what is mixed.
+#
 # ## What we saw
 
 # %% tags=["hide-input"]
-mix, net = gaps["mixed", "SSA", 53], gaps["dense encoder", "SSA", 10]
+mix, ten = gaps["mixed", "SSA", 53], gaps["dense encoder", "SSA", 10]
 control = gaps["mixed", "ridge + stride", 53]
+trained = [float(trials[k]("mase")[52]) for k in ("random start", "dense encoder")]
 verdicts = [
     [
         "section 2: a Neural ODE is a model for these series",
         "holds",
-        f"noisy sine {over['random start']:.2f} times the bound; walking, ten leads: MASE "
-        f"{net[0]:+.2f} [{net[1]:+.2f}, {net[2]:+.2f}] against SSA",
+        f"noisy sine: {over['random start']:.2f} times the bound; walking, ten leads: "
+        "MASE {:+.2f} [{:+.2f}, {:+.2f}] against SSA".format(*ten),
+    ],
+    [
+        "it can be trained from a random start",
+        "holds if there is one frequency and time has the right unit",
+        f"sine: frequency {found[4][0]:.2f} of the true one, {found[100][0]:.2f} in "
+        f"another unit; walking, lead 53: {trained[0]:.2f}, from oscillators {trained[1]:.2f}",
+    ],
+    [
+        "a network beats SSA on walking",
+        "holds for ten leads",
+        f"dense encoder at lead 53: {last['dense encoder'] / last['SSA'] - 1:+.0%}",
+    ],
+    [
+        "a network mixed with repetition beats SSA over a stride",
+        "holds, but not for the network's sake",
+        "MASE {:+.2f} [{:+.2f}, {:+.2f}]; ".format(*mix)
+        + "against ridge mixed likewise {:+.2f} [{:+.2f}, {:+.2f}]".format(*control),
+    ],
+    [
+        "irregular samples need continuous time",
+        "does not hold",
+        "; ".join(
+            f"{what}: {name} {stride_of[name, what]:.2f}, "
+            f"ODE-RNN {stride_of['ODE-RNN', what]:.2f}"
+            for what, name in best.items()
+        ),
+    ],
+    [
+        "the field of a walk has to bend",
+        "does not hold, as far as we trained",
+        "over the stride, without the bend {:+.3f} [{:+.3f}, {:+.3f}]".format(*bend),
     ],
 ]
 TextTable(["claim", "verdict", "what we found"], verdicts)
+
+# %% [markdown]
+# For your own series: choose the unit of time so that the field is of order one, give it the frequencies that you know, fit what is
+# linear by least squares, and halve the step once to see what the solver does. Then mix with repetition.
+#
+# ```{exercise} The same model in steps
+# :label: ex-steps
+#
+# Take the linear field of {eq}`eq-osc`. Which recurrent network {eq}`eq-rnn` with $\sigma(z) = z$ makes the same forecasts?
+# And which of the two still knows what to say half-way between two samples?
+# ```
+#
+# ````{solution} ex-steps
+# :class: dropdown
+#
+# The one with $\mat W = e^{\mat A / u}$, which only has to run on: no input, $\mat V = \mat 0$, the readout the decoder's. Its
+# powers are the flow at whole samples. Between two samples it has nothing to say; the ODE has $e^{\mat A / (2u)}$.
+#
+# ```python
+# W = torch.linalg.matrix_exp(linear.field.A.detach() / linear.unit)
+# z = linear.encoder(x[:1])
+# one = linear.decoder(z @ torch.linalg.matrix_power(W, 5).T)
+# print(one, linear(x[:1])[0, 4])  # but for what the solver damps
+# ```
+# ````
+#
+# **Next**: frames of a film in place of samples.
