@@ -17,7 +17,7 @@
 #
 # Section 1 of the paper {cite}`nasyrov2023` names a variational autoencoder among its base models. That is all: no
 # equation and no figure follows, and the authors' code has none. Here it is trained on windows of a series, and made to
-# forecast. It is the first of our models that says how sure it is. So we ask not only how far off it is, but also
+# forecast. It is the first of our networks that says how sure it is. So we ask not only how far off it is, but also
 # how often it was right about that.
 #
 # **At the end you will know**
@@ -272,7 +272,7 @@ TextTable(
     ],
 )
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Fifty moments, the rows of the decoder, with 95 % regions over twenty networks; the grey circle is the truth. Left: aligned by signs and order. Right: by rotations.\n", "name": "fig-ring"}, "image": {"alt": "Left, wide regions that smear along the circle; right, small ellipses in a row on the circle."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Fifty moments, the rows of the decoder (dots), those of the first period with 95 % regions over twenty networks; the grey circle is the truth. Left: aligned by signs and order. Right: by rotations.\n", "name": "fig-ring"}, "image": {"alt": "Left, wide regions that smear along the circle; right, small ellipses in a row on the circle."}}
 circle = torch.linspace(0, 2 * math.pi, 200)
 fig, axes = plt.subplots(1, 2, figsize=(plot.WIDTH, 3.3), sharex=True, sharey=True)
 for ax, draws in zip(axes, (first_codes, rotated), strict=True):
@@ -289,7 +289,7 @@ axes[1].set(title="rotations")
 plt.show()
 
 # %% [markdown]
-# The frequency is found to a thousandth or two, the noise and the radius nearly; training was short. Signs and order
+# The frequency is found to a few thousandths, the noise and the radius nearly; training was short. Signs and order
 # leave the ring turned differently in every network. Rotations make the twenty rings one. So the rule "a diagonal
 # posterior leaves permutations and signs" **does not hold** where two directions vary equally, and in a periodic
 # series every harmonic is such a pair.
@@ -478,8 +478,8 @@ TextTable(
 #
 # Now all are trained on both trials, and forecast trial 15 from every fifth origin. SSA's window and rank were chosen on
 # the training trials as in {ref}`ch:ssa`. Trial 15 was used in earlier chapters, so this is a comparison and not a first
-# look. Below are differences to the chosen VAE on the same origins, over one lead, ten and
-# the stride; below zero the VAE is better.
+# look. Below the table are differences to the chosen VAE on the same origins, over one lead, ten and the stride; below zero
+# the VAE is better.
 
 # %% tags=["walking-skill"]
 fitted, rivals = rivals_of(known, 9, tried | control)
