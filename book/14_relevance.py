@@ -109,7 +109,7 @@ def overlap(net, x):
 #
 # A variance tells how relevant a neuron is *if* it is compared with the neuron's mean. **Check** this, and that both are
 # what least squares really loses: three neurons in $\R^3$, whose inputs correlate, are taken out in turn and the rest is
-# fitted again. The table is one draw of the data, the last line is about twenty.
+# fitted again. The lines are about twenty draws of the data, the table is the first of them.
 
 # %%
 groups = torch.arange(9).view(3, 3)
