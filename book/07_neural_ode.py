@@ -143,14 +143,15 @@ TextTable(["solver", "error", "evaluations"], rows)
 #
 # **Training.** A clean sine of 25 samples a period; encoder, field and decoder linear, two numbers of state. Does training
 # find the frequency? The field must have the eigenvalues $\pm i \omega u$. All layers begin with weights below one. So $u$ is not a
-# matter of taste: it says how large the field must become. The best of six starts, for three choices of $u$:
+# matter of taste: it says how large the field must become. The best of six starts, for two choices of $u$; 25 is the width of the
+# window, a natural unit, and not a good one:
 
 # %%
 omega = 2 * math.pi / 25
 clean = torch.sin(omega * torch.arange(400).double())
 x, y = (v[::3] for v in ms.windows(clean[:200], 25, horizon=25))
 rows, found = [], {}
-for unit in (4, 25, 100):
+for unit in (4, 25):
     start = NeuralODE(
         25,
         2,
@@ -180,11 +181,11 @@ for unit in (4, 25, 100):
         [unit, f"{omega * unit:.1f}", *(f"{v:.2f}" for v in (found[unit][0], error))]
     )
 assert abs(found[4][0] - 1) < 0.02 and found[4][1] < 0.5
-assert found[25][0] < 0.5 and found[100][0] < 0.5
+assert found[25][0] < 0.5 and found[25][1] > 1
 TextTable(["u", "wanted in the field", "frequency / omega", "200 free steps"], rows)
 
 # %% [markdown]
-# Where the field has to be of order one, the frequency is found. Where it must be larger, training leaves it near where
+# Where the field has to be of order one, the frequency is found. Where it must be six times larger, training leaves it near where
 # it began, and a long run is lost.
 #
 # ## A start that oscillates
@@ -369,7 +370,7 @@ random = NeuralODE(
 random = through_solver(
     random,
     scaled_windows(known[:1], 106, horizon=53, every=5),
-    epochs=6,
+    epochs=5,
     batch_size=32,
 )
 members = resampled(bent, known[:1], 4, 5)
@@ -391,8 +392,8 @@ TextTable(
 )
 
 # %% [markdown]
-# The random start is far behind, although its training took longer. Training everything made it worse. Not in the table is
-# what did no better on trial 8: windows of three or four strides, weight decay for the encoders, a bend from the beginning.
+# The random start is far behind, although its training took longer. Training everything hardly changes the one encoder with which
+# it began; the mean of five encoders from independent starts is another matter. Not in the table is what did no better on trial 8: windows of three or four strides, weight decay for the encoders, a bend from the beginning.
 #
 # ## Walking: the held-out trial
 #
@@ -402,7 +403,7 @@ TextTable(
 
 # %%
 linear, dense, bent = beginnings(known, every=4)
-members = resampled(bent, known, 8, 20)
+members = resampled(bent, known, 10, 20)
 skill = skills(linear, dense, members, known, test, 5)
 choice = choose(
     known,
@@ -455,6 +456,10 @@ trained_on = skill["all trained"].difference(
     skill["one encoder"], "mase", block=11, generator=seeded(2)
 )
 print("all trained less one encoder: {:+.2f} [{:+.2f}, {:+.2f}]".format(*trained_on))
+five = skill["dense encoder"].difference(
+    skill["one encoder"], "mase", block=11, generator=seeded(2)
+)
+print("five encoders less one: {:+.2f} [{:+.2f}, {:+.2f}]".format(*five))
 fastest = responses(linear).detach()[-2:, -1].norm()
 print(
     f"left of the fastest plane after {stride} samples: {fastest:.0%}, in truth 100%"
@@ -467,8 +472,8 @@ if walk.official:
     assert (
         gaps["dense encoder", "SSA", 53][1] < 0 < gaps["dense encoder", "SSA", 53][2]
     )
-    low, high = trained_on[1:]
-    assert low > -0.05, "training through the solver improved nothing"
+    assert trained_on[1] > -0.05, "training through the solver improved little"
+    assert five[2] < 0, "starts did"
     low, high = gaps["mixed", "ridge + stride", 53][1:]
     assert low < 0 < high, "the control does as well"
     assert last["ridge + stride"] < last["mixed"] + 0.02
@@ -494,7 +499,8 @@ TextTable(
 # shape of this one.
 #
 # Of the networks alone the dense encoder is the best: clearly better than SSA in the first ten leads, and not to be told from
-# it over the stride. Training everything through the solver improved nothing: compare it with the one encoder it began with.
+# it over the stride. It owes this to its five starts. The one encoder alone is behind, and training it, field and all,
+# through the solver changes next to nothing over the stride.
 #
 # And a word on the solver: it takes nearly all of the fastest plane away within a stride. Network and solver are one
 # model; with a finer step it would be another.
@@ -671,17 +677,12 @@ planes = torch.stack(
 )
 growth = planes.diagonal(dim1=2, dim2=3).mean(2)
 turn = (planes[..., 0, 1] - planes[..., 1, 0]) / 2
-turn = turn - torch.tensor(linear.field.frequencies)
-pendulums = NeuronDistribution.from_samples(torch.stack([growth, turn], 2))
-away = (
-    pendulums.mean[:, None]
-    @ torch.linalg.pinv(pendulums.cov)
-    @ pendulums.mean[..., None]
-)
-moved = [j + 1 for j, d in enumerate(away.flatten()) if d > 5.99]
-print("planes whose 95 % region leaves out the start:", moved)
-fast = float((2 * math.pi * growth[:, -1]).mean().exp())
-print(f"the fastest plane grows by {fast - 1:+.0%} a stride")
+begun = torch.tensor(linear.field.frequencies)
+pendulums = NeuronDistribution.from_samples(torch.stack([growth, turn - begun], 2))
+faster = float((pendulums.mean[:, 1] / begun).abs().max())
+grown = float((2 * math.pi * pendulums.mean[:, 0].abs().max()).exp()) - 1
+print(f"largest change of a plane's frequency: {faster:.1%}")
+print(f"largest growth or decay of a plane in a stride: {grown:.0%}")
 flat = ms.Ensemble(
     members.template,
     members.parameters | {"field.V": 0 * members.parameters["field.V"]},
@@ -691,7 +692,7 @@ bend = straight.difference(
     skill["all trained"], "mase", block=11, generator=seeded(2)
 )
 if walk.official:
-    assert 12 in moved and len(moved) <= 4 and abs(bend[0]) < 0.02
+    assert faster < 0.02 and grown < 0.3 and abs(bend[0]) < 0.02
 print(
     "MASE over the stride without the bend: {:+.3f} [{:+.3f}, {:+.3f}]".format(*bend)
 )
@@ -705,11 +706,9 @@ for name in ("encoder.0", "field.hidden", "field.A", "field.V"):
     )
 TextTable(["rows of", "length", "moved by training", "root of the trace"], rows)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: the planes, one curve each, 95 % regions over the bootstrap; the cross is where all of them began. Those that left it are numbered. Right: the rows of V in the plane of the two leading directions of their means; the cross is no bend.\n", "name": "fig-ode-neurons"}, "image": {"alt": "Left, eleven nested ellipses about the cross and one apart, towards growth; right, 24 ellipses of about one size in a heap, many of them round the cross."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: the planes, one curve each, 95 % regions over the bootstrap; the cross is where all of them began. Right: the rows of V in the plane of the two leading directions of their means; the cross is no bend.\n", "name": "fig-ode-neurons"}, "image": {"alt": "Left, twelve ellipses of different sizes about the cross or near it; right, 24 ellipses of about one size in a heap, many of them round the cross."}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(plot.WIDTH, 3.2))
 plot.ellipsoid(pendulums, ax=left)
-for j in moved:
-    left.annotate(str(j), pendulums.mean[j - 1], ha="center", va="center")
 left.set(xlabel="growth per radian", ylabel="frequency, off its start")
 frame = torch.linalg.svd(V.mean, full_matrices=False).Vh[:2]
 plot.ellipsoid(
@@ -722,11 +721,13 @@ for ax in (left, right):
 plt.show()
 
 # %% [markdown]
-# **The field stays where it began.** Nearly all planes hold their start within their region. The twelfth does not: it grows, and so makes up
-# for a little of what the solver takes from it. That is not a fact about walking. The rows of $\mat V$ are about as long as they are
-# spread, a hundredth of what the planes are, and forecasts without them are no worse. What bends could be cut out. In time the network of a walk
-# is linear; what is not linear sits in its encoder. All of this is the spread of a short training from one start, a lower bound, as in
-# the chapters before.
+# **The field stays where it began.** No frequency moves by more than the print says, and growth is slight. Some regions leave out the
+# cross; but with other windows of the same walks we saw other planes leave it, so we read nothing into which. The rows of $\mat V$ are about
+# as long as they are spread, a hundredth of what the planes are, and forecasts without them are no worse. What bends could be cut out. In
+# time the network of a walk is linear; what is not linear sits in its encoder.
+#
+# All of this is said of a short training that began at one network. It is a lower bound on the spread, as in the chapters before, and
+# no proof that a longer one would not bend.
 #
 # ## All models
 #
@@ -757,14 +758,20 @@ print("not executed yet:", ", ".join(missing) or "none")
 of = {row[0]: [float(v.split()[0]) for v in row[2:]] for row in everything}
 first_at = {k: min(of, key=lambda name: of[name][i]) for i, k in enumerate(HEAD[1:])}
 print("best:", first_at)
-assert len(set(first_at.values())) > 1 or not walk.official
+by_last = sorted(of, key=lambda name: of[name][2])
+if walk.official:
+    assert first_at["lead 1"] == "RNN, one step"
+    assert set(by_last[:3]) == {"ridge + stride", "mixed", "SSA + stride"}
 TextTable(
-    ["model", "chapter", *HEAD[1:]], sorted(everything, key=lambda row: of[row[0]][2])
+    ["model", "chapter", *HEAD[1:]],
+    sorted(everything, key=lambda row: by_last.index(row[0])),
 )
 
 # %% [markdown]
 # Sorted by the last column. No model is best at every lead. For the next sample it is a network that was trained on the next
-# sample. For the whole stride it is a mixture with repetition, and it does not matter what is mixed.
+# sample. At the end of the stride the three mixtures with repetition lead, whatever is mixed; of networks alone,
+# those that were asked for the whole stride at once, whatever their kind. Intervals overlap over many rows: fourteen strides do not
+# rank twenty models.
 #
 # ## What we saw
 
@@ -782,7 +789,7 @@ verdicts = [
     [
         "it can be trained from a random start",
         "holds if there is one frequency and time has the right unit",
-        f"sine: frequency {found[4][0]:.2f} of the true one, {found[100][0]:.2f} in "
+        f"sine: frequency {found[4][0]:.2f} of the true one, {found[25][0]:.2f} in "
         f"another unit; walking, lead 53: {trained[0]:.2f}, from oscillators {trained[1]:.2f}",
     ],
     [
@@ -795,6 +802,12 @@ verdicts = [
         "holds, but not for the network's sake",
         "MASE {:+.2f} [{:+.2f}, {:+.2f}]; ".format(*mix)
         + "against ridge mixed likewise {:+.2f} [{:+.2f}, {:+.2f}]".format(*control),
+    ],
+    [
+        "training through the solver improves the forecast",
+        "does not hold, as far as we trained",
+        "all of one network trained {:+.2f} [{:+.2f}, {:+.2f}]; ".format(*trained_on)
+        + "five starts in place of one {:+.2f} [{:+.2f}, {:+.2f}]".format(*five),
     ],
     [
         "irregular samples need continuous time",

@@ -42,7 +42,7 @@ class Oscillators(nn.Module):
 
     @property
     def rows(self) -> list[str]:
-        """What makes one number of the velocity: its row of A, and of V."""
+        """The names of what makes one number of the velocity, its row of A and that of V."""
         return ["A", "V"] if self.n_hidden else ["A"]
 
     def reset_parameters(self) -> None:
