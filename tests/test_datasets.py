@@ -771,3 +771,47 @@ def test_import_is_free_of_what_only_some_sets_need():
 
 def test_everything_public_exists_and_has_a_docstring():
     assert all(getattr(datasets, name).__doc__ for name in datasets.__all__)
+
+
+# -- a table divided for learning and testing
+
+
+def some_table(n=40, d=5, seed=0):
+    x = torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    names = tuple("abcde"[:d])
+    return datasets.Table(
+        3 + 2 * x @ torch.diag(1.0 + torch.arange(d)).double(), torch.arange(n) % 3, names, ("x", "y", "z")
+    )
+
+
+@pytest.mark.parametrize("components", [None, 2])
+def test_features_are_scaled_by_the_learning_part_alone(components):
+    table = some_table()
+    generator = torch.Generator().manual_seed(1)
+    (x, y), (held, answers) = datasets.learn_and_test(table, 30, components=components, generator=generator)
+    assert x.shape == (30, components or 5) and held.shape == (10, components or 5)
+    assert torch.allclose(x.mean(0), torch.zeros(x.shape[1]).double(), atol=1e-12)
+    assert torch.allclose(x.std(0), torch.ones(x.shape[1]).double(), atol=1e-12)
+    assert held.mean(0).abs().max() > 1e-3
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(torch.cat([y, answers]), table.targets[order])
+    raw = table.inputs[order]
+    if components is None:
+        assert torch.allclose(held, (raw[30:] - raw[:30].mean(0)) / raw[:30].std(0))
+    else:  # the components hold the largest variances, and held-out rows have the same axes
+        power, axes = torch.linalg.eigh(torch.cov(raw[:30].T))
+        known = (raw[30:] - raw[:30].mean(0)) @ axes.flip(1)[:, :2] / power.flip(0)[:2].sqrt()
+        assert torch.allclose(held.abs(), known.abs())
+
+
+def test_a_constant_feature_does_not_divide_by_zero():
+    table = some_table()
+    flat = table._replace(inputs=torch.cat([table.inputs[:, :4], torch.full((40, 1), 7.0)], 1))
+    (x, _), (held, _) = datasets.learn_and_test(flat, 30)
+    assert not x[:, 4].any() and not held[:, 4].any()
+
+
+@pytest.mark.parametrize("options", [{"n_learn": 1}, {"n_learn": 40}, {"n_learn": 30, "components": 6}])
+def test_divisions_that_cannot_be_name_the_number(options):
+    with pytest.raises(ValueError, match=list(options)[-1]):
+        datasets.learn_and_test(some_table(), **options)

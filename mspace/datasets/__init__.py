@@ -10,6 +10,7 @@ from .cutting import Trials, as_ecog, trials
 from .ecog import Ecog, finger_ecog, grip_force
 from .generated import Signal, Video, noisy_sine, pendulum_video
 from .heart import Echo, heart_echo
+from .learning import learn_and_test
 from .motion import Recordings, walking
 from .sentences import MiniLM, Pairs, minilm, remarks, sentence_pairs
 from .simulated import SimulatedEcog, simulated_ecog
@@ -41,6 +42,7 @@ __all__ = [  # noqa: RUF022, grouped by kind
     "digits",
     "mnist",
     "Table",
+    "learn_and_test",
     # sentences, and a network that reads them
     "minilm",
     "remarks",
