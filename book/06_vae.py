@@ -770,7 +770,8 @@ verdicts = [
     [
         "a unit of a linear code dies where its eigenvalue is below the noise",
         "holds" if active == by_formula else "does not hold",
-        f"active units {active[1:]} at noises {[f'{v:g}' for v in held]}, as by formula",
+        f"active units {', '.join(map(str, active[1:]))} at noises "
+        f"{', '.join(f'{v:g}' for v in held)}, as by formula",
     ],
     [
         "a learned noise tells how many numbers the code needs",
