@@ -50,6 +50,7 @@ import torch.nn.functional as F
 
 import mspace as ms
 from mspace import plot, seeded
+from mspace.datasets import learn_and_test
 from mspace.models import mlp
 from mspace.reduction import choose
 from mspace.selection import (
@@ -168,7 +169,7 @@ TextTable(
 # network 3-8-2 with ReLU. Its hidden neurons are
 #
 # - three useful ones, weaker from one to the next, and a fourth that is *scaled*: incoming weights times ten, outgoing
-#   weights by ten, which ReLU does not notice;
+#   weights divided by ten, which ReLU does not notice;
 # - two *twins*, the same row twice, each with half the outgoing weight;
 # - a *silent* one, whose bias keeps it at zero on all inputs;
 # - an *unheard* one, with long weights, whose outgoing weights are zero.
@@ -244,7 +245,7 @@ TextTable(["neuron", *columns], rows)
 # - **OBD** finds the silent and the unheard neuron. It gives the twins their price, and each alone has one: it is near
 #   the truth of a plain cut.
 # - **OBS** finds the twins too, as either can do the work of the other. And Wald's statistic is the same column again.
-# - **Layer-wise OBS** is not near the truth of the refit, it is the truth. That is {eq}`eq-wald-obs` for the second layer.
+# - **Layer-wise OBS** is not near the truth of the refit, it is the truth. That is {eq}`eq-group-obs` for the second layer.
 # - **The gradient** calls the scaled neuron irrelevant. In fact it was made to decide what may stop training, not what
 #   may go {cite}`grabovoy2020`.
 # - **Small variance** puts the silent neuron first: what no input reaches, no data move. By curvature the same neuron
@@ -396,26 +397,20 @@ assert made_up < 0.5 * bare
 # controls: five random orders, and **forward selection**, which is not a relevance of single neurons. It adds the neuron
 # that helps least squares most, given those it has.
 
-# %%
+# %% tags=["hide-input"]
 loss = F.cross_entropy
 
 
 def flowers(seed):
     """Learning and held-out data."""
-    table, order = ms.datasets.iris(), torch.randperm(150, generator=seeded(seed))
-    x, y = table.inputs[order], table.targets[order]
-    x = (x - x[:105].mean(0)) / x[:105].std(0)
-    return (x[:105], y[:105]), (x[105:], y[105:])
+    draw = seeded(seed)
+    return learn_and_test(ms.datasets.iris(), 105, generator=draw)
 
 
 def digits(seed):
-    """Learning and held-out data, by principal components of the first."""
-    table, order = ms.datasets.digits(), torch.randperm(1797, generator=seeded(seed))
-    x, y = table.inputs[order] / 16, table.targets[order]
-    x = x - x[:1000].mean(0)
-    x = x @ torch.linalg.svd(x[:1000], full_matrices=False)[2][:16].T
-    x = x / x[:1000].std(0)
-    return (x[:1000], y[:1000]), (x[1000:], y[1000:])
+    """Learning and held-out data."""
+    draw = seeded(seed)
+    return learn_and_test(ms.datasets.digits(), 1000, components=16, generator=draw)
 
 
 def orders(net, data, seed):
@@ -500,7 +495,7 @@ for study, values in whole.items():
     print(f"{study}: accuracy of whole networks {torch.tensor(values).mean():.3f}")
     print("   silent neurons of each:", *silent[study])
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Accuracy on held-out data with the first $k$ hidden neurons of each order; means over eight networks, bands of one standard deviation over networks for three of them. Dotted: whole networks.\n", "name": "fig-relevance"}, "image": {"alt": "Four panels. As cut, the orders spread around the random one, for Iris widely. With outgoing weights refitted, all orders of digits lie on the random one but forward selection, which is above; for Iris small variance is far below and the others meet at 8 neurons."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Accuracy on held-out data with the first $k$ hidden neurons of each order; means over eight networks, bands of one standard deviation over networks for three of them. Dotted: whole networks.\n", "name": "fig-relevance"}, "image": {"alt": "Four panels. As cut, the orders spread around the random one, for Iris widely. With outgoing weights refitted, all orders of digits lie on the random one but forward selection, which is above; for Iris small variance is far below and the others meet at 16 neurons."}}
 STYLE = {
     "random": "#333333",
     "small variance": plot.COLORS[1],

@@ -57,6 +57,7 @@ from torch import nn
 import mspace as ms
 from mspace import NeuronDistribution, plot, seeded
 from mspace.clustering import resampled
+from mspace.datasets import learn_and_test
 from mspace.models import OrthogonalAutoencoder, mlp
 from mspace.tables import TextTable
 
@@ -227,7 +228,7 @@ TextTable(
 # to the first member. (With a ReLU, orders are all that may be exchanged. Turning the code, as chapter
 # {ref}`ch:orthogonal` does with linear networks, would make another network.)
 
-# %%
+# %% tags=["hide-input"]
 six, four = (
     ms.windows(ms.datasets.noisy_sine(500, periods=p, generator=seeded(7)).series, 20)
     for p in (6, 4)
@@ -282,7 +283,7 @@ for name, value in total.items():
 # two repetitions agree? The first is about structure, the second about the noise of the ensemble, the third about all
 # that an experiment leaves to chance.
 
-# %%
+# %% tags=["hide-input"]
 looked = {
     name: [
         study(
@@ -400,26 +401,20 @@ assert score["proper"].mean() < 1.5
 # Now mind the null model. Unit rows lie on a sphere, and no Gaussian cloud does. The right control is what the same
 # network has *before* it has learned: unit rows of random starts. `null=` takes it. We ask both.
 
-# %%
+# %% tags=["hide-input"]
 loss = F.cross_entropy
 
 
 def flowers(seed):
     """Learning and held-out data."""
-    table, order = ms.datasets.iris(), torch.randperm(150, generator=seeded(seed))
-    x, y = table.inputs[order], table.targets[order]
-    x = (x - x[:105].mean(0)) / x[:105].std(0)
-    return (x[:105], y[:105]), (x[105:], y[105:])
+    draw = seeded(seed)
+    return learn_and_test(ms.datasets.iris(), 105, generator=draw)
 
 
 def digits(seed):
-    """Learning and held-out data, by principal components of the first."""
-    table, order = ms.datasets.digits(), torch.randperm(1797, generator=seeded(seed))
-    x, y = table.inputs[order] / 16, table.targets[order]
-    x = x - x[:1000].mean(0)
-    x = x @ torch.linalg.svd(x[:1000], full_matrices=False)[2][:16].T
-    x = x / x[:1000].std(0)
-    return (x[:1000], y[:1000]), (x[1000:], y[1000:])
+    """Learning and held-out data."""
+    draw = seeded(seed)
+    return learn_and_test(ms.datasets.digits(), 1000, components=16, generator=draw)
 
 
 def unit_rows(net):
