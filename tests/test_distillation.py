@@ -191,6 +191,17 @@ def test_keep_is_an_order_and_a_mask_is_one_too():
     assert torch.equal(every.mean, post.mean) and torch.equal(every.cov(), post.cov())
 
 
+def test_a_number_of_units_is_a_choice_by_wald():
+    post = full(net(4, 6, 3))
+    worth = ms.relevance(post.neurons("2", axis=1))
+    best = worth.argsort(descending=True)[:4].sort().values
+    found = drop_neurons(post, "0", "2", 4)
+    assert torch.equal(found.mean, drop_neurons(post, "0", "2", best).mean)
+    for bad in (0, 7, True):
+        with pytest.raises(ValueError, match="keep must be"):
+            drop_neurons(post, "0", "2", bad)
+
+
 def test_mean_field_is_a_choice_of_entries_in_the_order_of_torch():
     """With a square layer an (in, out) mask would fit as well, and choose the wrong weights."""
     model = net(6, 6, 6)

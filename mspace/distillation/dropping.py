@@ -9,11 +9,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..checks import whole
 from ..covariance.layout import positions
 from ..covariance.posterior import GaussianPosterior
 from ..reduction.surgery import exchange
 from ..reduction.wires import _sequences
-from .places import carried, distance, must_be_posterior, units_of
+from .places import Units, carried, distance, must_be_posterior, units_of
 
 __all__ = ["drop_layer", "drop_neurons", "kept_of"]
 
@@ -22,7 +23,7 @@ def drop_neurons(
     posterior: GaussianPosterior,
     layer: str | Sequence[str],
     feeds: str | Sequence[str],
-    keep: Sequence[int] | Tensor,
+    keep: int | Sequence[int] | Tensor,
     *,
     through: str | Sequence[str] | None = None,
 ) -> GaussianPosterior:
@@ -39,7 +40,8 @@ def drop_neurons(
         posterior: of the large network
         layer: name of the layer that makes the units, Linear or convolution; several for a gated block
         feeds: name of the layer that reads them, or names
-        keep: numbers of the units that stay, in the order they shall have, or a mask (m,)
+        keep: numbers of the units that stay, in the order they shall have, or a mask (m,); or how many, then those whose
+            outgoing weights are furthest from zero, each unit for itself (Wald's statistic, the price of its going)
         through: what stands between and has parameters for each unit alone: batch normalisations, convolutions in
             groups. An `nn.Sequential` shows it; else name it: temporal filters of an `EEGNet` pass through
             ``["norm1", "spatial", "norm2", "separable"]`` to "pointwise", and those in turn through "norm3" to "dense".
@@ -50,7 +52,7 @@ def drop_neurons(
     """
     must_be_posterior(posterior)
     units = units_of(posterior.template, layer, feeds, through)
-    keep = kept_of(keep, units.size)
+    keep = kept_of(_furthest(posterior, units, keep) if isinstance(keep, int) else keep, units.size)
     gone = torch.ones(units.size, dtype=torch.bool)
     gone[keep] = False
     student, places = units.only(keep)
@@ -67,7 +69,8 @@ def drop_layer(posterior: GaussianPosterior, layer: str, *, farthest: float = 10
 
     That leaves the activations on either side one after the other, so the second must change nothing after the first:
     ReLU does not, LeakyReLU and tanh do. A trained layer is usually far from the identity, and then the shift of all
-    other weights is extrapolation in the tail of a Gaussian.
+    other weights is extrapolation in the tail of a Gaussian. The limit on the distance tells such a case only where the
+    posterior is narrow: under a wide one the identity may be near and the student of no use, so look at its answers.
 
     Args:
         posterior: of the large network, whose layers stand in an `nn.Sequential`
@@ -127,6 +130,14 @@ def kept_of(keep, m: int) -> Tensor:
             "with more units is made by pad_neurons"
         )
     return found.long()
+
+
+def _furthest(posterior: GaussianPosterior, units: Units, k: int) -> Tensor:
+    """The k units whose outgoing weights are least likely to be zero, ascending."""
+    k = whole(k, "keep", 1, units.size)
+    columns = [units.columns(torch.tensor([u])) for u in range(units.size)]
+    worth = [distance(posterior, at, torch.zeros(len(at), dtype=torch.float64))[0] for at in columns]
+    return torch.tensor(worth).argsort(descending=True, stable=True)[:k].sort().values
 
 
 def _neighbours(model: nn.Module, layer: str):
