@@ -132,7 +132,7 @@ for name, call in asked.items():
     try:
         call()
     except ValueError as why:
-        refused.append(textwrap.fill(f"{name}: {why}", 84, subsequent_indent="    "))
+        refused.append(textwrap.fill(f"{name}: {why}", 76, subsequent_indent="    "))
 assert len(refused) == len(asked)
 print("\n".join(refused))
 TextTable(["solver", "error", "evaluations"], rows)
@@ -445,7 +445,7 @@ gaps = {
     (name, other, k): skill[name]
     .difference(skill[other], "mase", steps=k, block=11, generator=seeded(2))
     .tolist()
-    for name in networks[1:]
+    for name in ("dense encoder", "mixed")
     for other in ("SSA", "own stride", "ridge + stride")
     for k in (1, 10, 53)
 }
@@ -472,8 +472,7 @@ if walk.official:
     assert (
         gaps["dense encoder", "SSA", 53][1] < 0 < gaps["dense encoder", "SSA", 53][2]
     )
-    assert trained_on[1] > -0.05, "training through the solver improved little"
-    assert five[2] < 0, "starts did"
+    assert five[2] < trained_on[1] - 0.01 and trained_on[0] > -0.05
     low, high = gaps["mixed", "ridge + stride", 53][1:]
     assert low < 0 < high, "the control does as well"
     assert last["ridge + stride"] < last["mixed"] + 0.02
@@ -500,7 +499,7 @@ TextTable(
 #
 # Of the networks alone the dense encoder is the best: clearly better than SSA in the first ten leads, and not to be told from
 # it over the stride. It owes this to its five starts. The one encoder alone is behind, and training it, field and all,
-# through the solver changes next to nothing over the stride.
+# through the solver, gains less than four more starts do.
 #
 # And a word on the solver: it takes nearly all of the fastest plane away within a stride. Network and solver are one
 # model; with a finer step it would be another.
@@ -631,7 +630,8 @@ for what, (share, length) in losses.items():
         lost[name, what] = torch.stack(runs)
 stride_of = {key: float(runs.mean()) for key, runs in lost.items()}
 best = {what: min(ways, key=lambda n: stride_of[n, what]) for what in losses}
-print({what: f"{name}, {stride_of[name, what]:.2f}" for what, name in best.items()})
+for what, name in best.items():
+    print(f"{what:8} best over 53 leads: {name}, {stride_of[name, what]:.2f}")
 if walk.official:
     assert best["30 %"] == best["60 %"] == "line, dense encoder"
     assert best["outages"] in ("Gaussian", "masked encoder")
@@ -641,17 +641,16 @@ if walk.official:
         > stride_of[best["outages"], "outages"] + 0.1
     )
 TextTable(
-    ["MASE", *(f"{what}: {k}" for what in losses for k in ("lead 1", "53 leads"))],
+    ["MASE over 53 leads", *losses, "60 %, lead 1"],
     [
-        [
-            name,
-            *(
-                f"{v.mean():.2f} ± {v.std():.2f}"
-                for what in losses
-                for v in (lost[name, what][:, 0], lost[name, what].mean(1))
-            ),
-        ]
+        [name, *(f"{v.mean():.2f} ± {v.std():.2f}" for v in runs)]
         for name in ways
+        for runs in [
+            [
+                *(lost[name, what].mean(1) for what in losses),
+                lost[name, "60 %"][:, 0],
+            ]
+        ]
     ],
 )
 
@@ -723,11 +722,11 @@ plt.show()
 # %% [markdown]
 # **The field stays where it began.** No frequency moves by more than the print says, and growth is slight. Some regions leave out the
 # cross; but with other windows of the same walks we saw other planes leave it, so we read nothing into which. The rows of $\mat V$ are about
-# as long as they are spread, a hundredth of what the planes are, and forecasts without them are no worse. What bends could be cut out. In
-# time the network of a walk is linear; what is not linear sits in its encoder.
+# as long as they are spread, and less than a hundredth of what the planes are. Without them the forecast changes in the third digit. In
+# time the network of a walk is nearly linear; what is not linear sits in its encoder.
 #
 # All of this is said of a short training that began at one network. It is a lower bound on the spread, as in the chapters before, and
-# no proof that a longer one would not bend.
+# no proof that a longer one would not bend more.
 #
 # ## All models
 #
@@ -805,7 +804,9 @@ verdicts = [
     ],
     [
         "training through the solver improves the forecast",
-        "does not hold, as far as we trained",
+        "holds, by less than more starts do"
+        if trained_on[2] < 0
+        else "does not hold",
         "all of one network trained {:+.2f} [{:+.2f}, {:+.2f}]; ".format(*trained_on)
         + "five starts in place of one {:+.2f} [{:+.2f}, {:+.2f}]".format(*five),
     ],
@@ -820,8 +821,10 @@ verdicts = [
     ],
     [
         "the field of a walk has to bend",
-        "does not hold, as far as we trained",
-        "over the stride, without the bend {:+.3f} [{:+.3f}, {:+.3f}]".format(*bend),
+        "open: our training was short",
+        "MASE over the stride, without the bend {:+.3f} [{:+.3f}, {:+.3f}]".format(
+            *bend
+        ),
     ],
 ]
 TextTable(["claim", "verdict", "what we found"], verdicts)
