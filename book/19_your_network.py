@@ -619,8 +619,8 @@ TextTable(["claim", "verdict", "what we found"], verdicts)
 # :class: dropdown
 #
 # Both together. By rank the chosen and refitted half stays nearer to the encoder than the three quarters that have the
-# largest weights. A random half with the same refit is no better than the largest half without one. Ranks are not
-# all: its cosines move less than half as far. `benchmarks/minilm.py` has the whole table, for three sizes.
+# largest weights. A random half with the same refit is by rank no better than the largest half without one, though its
+# cosines move less far. `benchmarks/minilm.py` has the whole table, for three sizes.
 #
 # ```python
 # k = 768
