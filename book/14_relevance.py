@@ -662,7 +662,7 @@ claims = [
     ],
     [
         "a relevance of single neurons beats chance, refitted",
-        verdict(small.max() > 0.025, "does not hold beyond two percent"),
+        verdict(small.max() > 0.025, "does not hold beyond 3 %"),
         f"the best on digits is {leader}, {pm(gain('digits', leader, 1))}; "
         f"on Iris {best_on_iris}, {pm(gain('Iris', best_on_iris, 1))}",
     ],
