@@ -119,8 +119,10 @@ def run(sizes, repeats, only):
             drawn = np.mean([[spearmanr(before[d], a[d]).statistic for d in draws] for a in after], 0)
             low, high = np.quantile(drawn, [0.025, 0.975])
             rows[name] = drawn
-            gain = rows.get("choose + refit", drawn) - drawn
-            ahead = "" if name == "choose + refit" else "{:.4f} to {:.4f}".format(*np.quantile(gain, [0.025, 0.975]))
+            ahead = "-"
+            if name != "choose + refit" and "choose + refit" in rows:
+                gain = rows["choose + refit"] - drawn
+                ahead = "{:.4f} to {:.4f}".format(*np.quantile(gain, [0.025, 0.975]))
             scatter = f"{np.std(rank, ddof=1):.4f}" if len(rank) > 1 else "-"
             change = np.mean([np.abs(a - before).mean() for a in after])
             print(
