@@ -705,7 +705,7 @@ for name in ("encoder.0", "field.hidden", "field.A", "field.V"):
     )
 TextTable(["rows of", "length", "moved by training", "root of the trace"], rows)
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: the planes, one curve each, 95 % regions over the bootstrap; the cross is where all of them began. Right: the rows of V in the plane of the two leading directions of their means; the cross is no bend.\n", "name": "fig-ode-neurons"}, "image": {"alt": "Left, twelve ellipses of different sizes about the cross or near it; right, 24 ellipses of about one size in a heap, many of them round the cross."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Left: the planes, one curve each, 95 % regions over the bootstrap; the cross is where all of them began. Right: the rows of V in the plane of the two leading directions of their means; the cross is no bend.\n", "name": "fig-ode-neurons"}, "image": {"alt": "Left, twelve ellipses, most of them to the left of the cross, where planes decay; right, 24 ellipses of unlike sizes, most of them round the cross or near it."}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(plot.WIDTH, 3.2))
 plot.ellipsoid(pendulums, ax=left)
 left.set(xlabel="growth per radian", ylabel="frequency, off its start")
@@ -717,11 +717,12 @@ right.set(xlabel="first direction", ylabel="second direction")
 for ax in (left, right):
     ax.plot(0, 0, "+", color="#333333", markersize=11, markeredgewidth=1.6)
     ax.set_aspect("auto")
+    ax.locator_params(axis="x", nbins=4)
 plt.show()
 
 # %% [markdown]
-# **The field stays where it began.** No frequency moves by more than the print says, and growth is slight. Some regions leave out the
-# cross; but with other windows of the same walks we saw other planes leave it, so we read nothing into which. The rows of $\mat V$ are about
+# **The field stays where it began.** No frequency moves by more than the print says, and most planes learn to decay a little, as
+# forecasts of what is not quite periodic should. Some regions leave out the cross; but with other windows of the same walks we saw other planes leave it, so we read nothing into which. The rows of $\mat V$ are about
 # as long as they are spread, and less than a hundredth of what the planes are. Without them the forecast changes in the third digit. In
 # time the network of a walk is nearly linear; what is not linear sits in its encoder.
 #
