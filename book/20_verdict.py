@@ -1,0 +1,188 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+# %% [markdown]
+# (ch:verdict)=
+# # The verdict
+#
+# Every chapter ends with a table: what was claimed, whether it holds, and the numbers that say so. This page gathers the
+# tables. Nothing is typed here. The rows are read from the executed chapters that you see, and when a chapter comes to
+# another answer, so does this page.
+#
+# **At the end you will know**
+#
+# - which sentences of the paper {cite}`nasyrov2023` hold, which hold on a condition, and which do not;
+# - what this book adds to them, and how surely;
+# - what is left open.
+
+# %% tags=["remove-cell"]
+# Colab has this notebook but neither the package nor the other chapters.
+import importlib.util
+
+from IPython import get_ipython
+
+if importlib.util.find_spec("mspace") is None:
+    get_ipython().run_line_magic(
+        "pip", "install -q git+https://github.com/mspace-book/mspace"
+    )
+    get_ipython().system(
+        "git clone -q https://github.com/mspace-book/mspace /content/m"
+    )
+    get_ipython().run_line_magic("cd", "/content/m/book")
+
+# %% tags=["hide-input"]
+import json
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from mspace import plot
+from mspace.tables import TextTable
+
+plot.book_style()
+
+# %% [markdown]
+# ## How a verdict is reached
+#
+# A claim **holds** if a check cell asserts it on data that were held out, or on a simulation whose truth is known. It
+# **holds if** something is added that the claim leaves out; the verdict says what. It **does not hold** if the check
+# asserts the contrary, or if a control does as well: a random partition, a network trained from scratch, repeating the last
+# stride. It is **open** if our data cannot tell. One rule comes before all others: each claim was given the best chance that
+# we could think of, on its own data, before it was judged.
+#
+# A claim that names a section, a figure, a definition or an algorithm is one of the paper's. The others are ours, or what a
+# reader might expect.
+
+# %% tags=["hide-input"]
+KINDS = ("holds", "holds if", "does not hold", "open")
+
+
+def kind(verdict):
+    """Which of the four a verdict is; a condition may follow in any words."""
+    if verdict.startswith("holds"):
+        return "holds" if verdict == "holds" else "holds if"
+    found = [k for k in KINDS if verdict.startswith(k)]
+    assert found, f"no verdict: {verdict!r}"
+    return found[0]
+
+
+def title(notebook):
+    """The first heading of a chapter."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    text = "".join("".join(c["source"]) + "\n" for c in cells[:3])
+    return re.search(r"^# (.+)$", text, re.MULTILINE)[1]
+
+
+claims = [
+    (notebook, *row)
+    for notebook in sorted(Path().glob("[0-1][0-9]_*.ipynb"))
+    for row in TextTable.stored(notebook, ["claim", "verdict", "what we found"]).rows
+]
+theirs = re.compile(r"\b(section|figure|algorithm|definition)s? \d|^abstract:")
+of_paper = [c for c in claims if theirs.search(c[1])]
+ours = [c for c in claims if not theirs.search(c[1])]
+
+
+def listed(some, *kinds):
+    """A table of claims with these verdicts, by chapter."""
+    return TextTable(
+        ["chapter", "claim", "verdict", "what we found"],
+        [
+            [f"[{notebook.stem[:2].lstrip('0')}]({notebook.name})", *row]
+            for notebook, *row in some
+            if kind(row[1]) in kinds
+        ],
+    )
+
+
+counts = {
+    name: [sum(kind(c[2]) == k for c in some) for k in KINDS]
+    for name, some in (("the paper's", of_paper), ("ours", ours))
+}
+TextTable(
+    ["claims", *KINDS, "in all"],
+    [[name, *map(str, n), str(sum(n))] for name, n in counts.items()],
+)
+
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "How the claims fared.\n", "name": "fig-verdict"}, "image": {"alt": "Two horizontal bars, the paper's claims and ours, each divided into those that hold, hold on a condition, do not hold, and are open."}}
+shades = ("#009E73", "#8fd3bd", "#D55E00", "#b0b0b0")
+ax = plt.subplots(figsize=(plot.WIDTH, 1.7))[1]
+for row, n in enumerate(counts.values()):
+    left = 0
+    for k, value, color in zip(KINDS, n, shades, strict=True):
+        ax.barh(row, value, left=left, color=color, label=k if row == 0 else None)
+        if value:
+            ax.text(left + value / 2, row, str(value), ha="center", va="center")
+        left += value
+ax.set(yticks=range(len(counts)), yticklabels=counts, xlabel="claims")
+ax.invert_yaxis()
+ax.grid(visible=False)
+ax.figure.legend(loc="outside upper center", ncols=4, fontsize=9)
+plt.show()
+
+# %% [markdown]
+# **Check**: each chapter has its say, and no verdict is of a fifth kind.
+
+# %%
+chapters = sorted(Path().glob("[0-1][0-9]_*.ipynb"))
+assert {c[0] for c in claims} == set(chapters)
+assert sum(map(sum, counts.values())) == len(claims)
+for notebook in chapters:
+    n = sum(c[0] == notebook for c in claims)
+    print(f"{notebook.stem[:2]} {title(notebook)}: {n} claims")
+
+# %% [markdown]
+# ## The paper: what does not hold
+
+# %% tags=["hide-input"]
+listed(of_paper, "does not hold")
+
+# %% [markdown]
+# Two mistakes are behind most of these rows. Networks from different starts were averaged before their units were put in one
+# order, so that the mean and the covariance of "neuron 7" describe no neuron. And results were not set beside a control, so
+# that what chance gives was taken for structure. Neither touches the idea. A row of weights *is* a random vector, and where
+# its distribution is estimated with care, it tells things that a single network does not.
+#
+# ## The paper: what holds on a condition
+
+# %% tags=["hide-input"]
+listed(of_paper, "holds if")
+
+# %% [markdown]
+# ## The paper: what holds
+
+# %% tags=["hide-input"]
+listed(of_paper, "holds", "open")
+
+# %% [markdown]
+# ## Beyond the paper
+
+# %% tags=["hide-input"]
+listed(ours, *KINDS)
+
+# %% [markdown]
+# ## What to take home
+#
+# - **Ask what is random.** Over new data, over new starts, over new noise: three covariances, three questions. Only the first
+#   is the uncertainty of an estimate.
+# - **Give neurons names before you average them.** Start all members at one trained network, or align them, and check that the
+#   mean network still works.
+# - **Draw blocks where data are dependent.** Overlapping windows make every other interval too narrow.
+# - **Put a control beside each figure.** Random partitions, a null model of the modularity, a small network from scratch,
+#   repeating the last stride.
+# - **Refit what reads the neurons.** Which of them go matters far less, once the outgoing weights of those that stay are
+#   fitted anew.
+# - **Count what is stored.** A network is smaller when numbers are gone, not when they are equal.
+#
+# What is left open is in the rows above that say so. To try the methods on a network of your own, go to
+# {ref}`the chapter on that <ch:your-network>`.
