@@ -283,9 +283,10 @@ assert entangled.shares[0][4:6].min() > 0.99 and entangled.shares[0].sum() < 2.0
 #
 # ```{math}
 # :label: eq-qpfs
-# (1 - \alpha) \, \vec z^\T \mat Q \vec z - \alpha \, \vec b^\T \vec z, \quad
-# \vec z \ge 0, \ \vec 1^\T \vec z = 1, \quad
-# \alpha = \frac{\bar Q}{\bar Q + \bar b} .
+# \begin{gathered}
+# (1 - \alpha) \, \vec z^\T \mat Q \vec z - \alpha \, \vec b^\T \vec z, \\
+# \vec z \ge 0, \quad \vec 1^\T \vec z = 1, \quad \alpha = \frac{\bar Q}{\bar Q + \bar b} .
+# \end{gathered}
 # ```
 #
 # For several targets one may add up their relevances, or let the targets have weights too {cite}`isachenko2022`. The
