@@ -59,7 +59,7 @@ def priors(post, units: int, seed: int) -> dict:
     rows = post.neurons(["0"])
     labels = ms.KMeans(units, metric=ms.wasserstein2, generator=ms.seeded(seed)).fit_predict(rows)
     return {
-        "": drop_neurons(post, "0", "2", keep),
+        "": drop_neurons(post, "0", "2", units),
         "units at random": drop_neurons(post, "0", "2", any_units),
         "not conditioned": carried(post, *units_of(post.template, "0", "2").only(keep)),
         "merged": merge_neurons(post, "0", "2", labels),
@@ -179,15 +179,8 @@ def trained(data, seed: int):
 
 def smaller(post, filters: int, pointwise: int):
     """The posterior in the shape of a student with the most relevant filters, the later ones chosen first."""
-
-    def best(layer: str, reads: str, k: int):
-        units = len(ms.weight_of(post.template, layer))
-        worth = ms.relevance(post.neurons(reads, axis=1)).reshape(units, -1).sum(1)
-        return worth.argsort(descending=True)[:k].sort().values
-
-    post = drop_neurons(post, "pointwise", "dense", best("pointwise", "dense", pointwise), through="norm3")
-    through = ["norm1", "spatial", "norm2", "separable"]
-    return drop_neurons(post, "temporal", "pointwise", best("temporal", "pointwise", filters), through=through)
+    post = drop_neurons(post, "pointwise", "dense", pointwise, through="norm3")
+    return drop_neurons(post, "temporal", "pointwise", filters, through=["norm1", "spatial", "norm2", "separable"])
 
 
 def rival(data, held) -> dict:
