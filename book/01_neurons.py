@@ -420,7 +420,7 @@ verdicts = [
         f"least squares: covariances within {z:.1f} standard errors of the formula",
     ],
     [
-        "it is Gaussian (section 1)",
+        "a neuron is Gaussian (section 1)",
         "holds if units are in one order",
         f"least squares: {min(inside):.3f} to {max(inside):.3f} in regions of 0.95; "
         f"two units that swap: {middle:.2f} in regions of 0.3",

@@ -756,7 +756,7 @@ verdicts = [
         f"{over['VAE']:.2f} times the error of the truth, SSA {over['SSA']:.2f}",
     ],
     [
-        "section 1: and for walking",
+        "section 1: a VAE is a base model for walking",
         "holds" if wins else "does not hold",
         "MASE over a stride {:+.2f} [{:+.2f}, {:+.2f}] to ridge AR".format(*ridge_gap)
         + ", {:+.2f} [{:+.2f}, {:+.2f}] to SSA".format(*ssa_gap),

@@ -791,7 +791,7 @@ verdicts = [
         f"noise {ratios['grows with x', 'pairs']:.2f}",
     ],
     [
-        "so it does for series (section 1)",
+        "the bootstrap does so for series (section 1)",
         says(alone < 0.6 < together, " if blocks are drawn"),
         f"standard deviation {slopes[:, 0].mean() / of_slope:.2f} of the truth one "
         f"by one, {together:.2f} by blocks",
@@ -808,12 +808,12 @@ verdicts = [
         f"a member {member.mean():.2f}",
     ],
     [
-        "covariances come out as published (figure 8a)",
+        "covariances come out again as published (figure 8a)",
         says(cosine.min() > 0.95),
         f"and they are a I + b 11ᵀ: |cos| to (1,1,1) {cosine.min():.3f} or more",
     ],
     [
-        "they are the spread of the estimate (section 4.3)",
+        "published covariances are the spread of the estimate (section 4.3)",
         says(ratio < 2),
         f"{ratio:.0f} times that of the bootstrap; {published_share:.0%} of the "
         f"squared length, {linear:.1%} up to a linear map",

@@ -489,13 +489,13 @@ for name, some in (("as written", written), ("divided", turned)):
 # %% tags=["hide-input"]
 verdicts = [
     [
-        "it estimates the covariance of a neuron (algorithm 2)",
+        "algorithm 2 estimates the covariance of a neuron",
         "holds if divided by n",
         f"least squares: {ratios['equal', 'sandwich']:.2f} of the truth, with uneven "
         f"noise {ratios['grows with x', 'sandwich']:.2f}",
     ],
     [
-        "the same, online (algorithm 3)",
+        "algorithm 3 estimates it online",
         "holds for averaged descent",
         f"plug-in {last['plugin'].mean():.2f} of the sandwich after 30,000 steps, "
         f"batch means {last['batch_means'].mean():.2f}; not for Adam",

@@ -15,10 +15,10 @@
 # (ch:your-network)=
 # # Your own network
 #
-# The paper ends with a promise {cite}`nasyrov2023`. A neuron is a random vector, and its covariance tells which neurons
-# the network can do without (section 4). Neurons form a space with a metric, and those near each other may be merged
-# (section 6). Either way the network becomes simpler. The experiments have one or two small layers each. What you bring
-# has convolutions, normalisations, many layers, and was trained by code of your own.
+# Neurons form a space with a metric, says the paper {cite}`nasyrov2023`, and those near each other may stand for each other
+# (section 4). So a network becomes simpler. The experiments have one or two small layers each. The conclusion, section 5,
+# looks forward to large networks as they are used in practice. What you bring has convolutions, normalisations, many
+# layers, and was trained by code of your own.
 #
 # This chapter is a guide for that case. First we shrink a small convolutional network, step by step, with what can go
 # wrong. Then we take a network that nobody here trained: an encoder of sentences, a thousand times as large.
@@ -566,14 +566,14 @@ if network is not None:
 twelve, plain = curves["choose + refit"][:, at], curves["magnitude"][:, at]
 verdicts = [
     [
-        "sections 4 and 6: with fewer neurons a network is simpler and keeps its quality",
+        "section 5: with fewer neurons a network is simpler and keeps its quality",
         "holds if what goes out is fitted"
         if (whole - twelve).mean() < 0.01 < 0.1 < (whole - plain).mean()
         else "open",
         f"12 of 64 neurons: {lost(twelve)} points lost, by magnitude without a fit {lost(plain)}",
     ],
     [
-        "section 6: neurons near each other may be merged into one",
+        "section 4: in a large network, neurons near each other may be merged into one",
         "open"
         if network is None
         else "does not hold here"
@@ -587,13 +587,13 @@ verdicts = [
         ),
     ],
     [
-        f"ours: a whole convolutional network in {share:.0%} of its numbers, without labels",
+        f"a whole convolutional network in {share:.0%} of its numbers, without labels",
         "holds" if (whole - scores["one budget"]).mean() < 0.02 else "does not hold",
         f"{lost(scores['one budget'])} points lost; the same part of each layer "
         f"{lost(scores['same part of each'])}; largest weights {lost(scores['largest weights'])}",
     ],
     [
-        "ours: a sentence encoder without a quarter of its inner neurons judges alike",
+        "a sentence encoder without a quarter of its inner neurons judges alike",
         "holds" if network is not None else "open",
         f"Spearman {ranks['choose + refit']:.3f}, by magnitude {ranks['magnitude']:.3f}"
         if network is not None
