@@ -290,6 +290,17 @@ def test_a_convolution_s_posterior_moves_as_the_formula_says(little):
     assert torch.allclose(found.named()["spatial.weight"], want, atol=1e-9)
 
 
+def test_a_number_of_filters_is_a_choice_by_all_that_goes_out(little):
+    post = full(little)
+    worth = [
+        drop_neurons(post, "temporal", "pointwise", [u for u in range(4) if u != out], through=THROUGH)
+        for out in range(4)
+    ]
+    best = torch.tensor([q.report["distance"] for q in worth]).argsort(descending=True)[:2].sort().values
+    found = drop_neurons(post, "temporal", "pointwise", 2, through=THROUGH)
+    assert torch.equal(found.mean, drop_neurons(post, "temporal", "pointwise", best, through=THROUGH).mean)
+
+
 def test_a_dense_layer_behind_pooling_loses_all_places_of_a_filter(little):
     found = drop_neurons(GaussianPosterior.of(little, []), "pointwise", "dense", [0, 2], through="norm3")
     x = normal(5, 1, 3, 8, seed=9)
