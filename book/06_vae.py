@@ -70,17 +70,18 @@ plot.book_style()
 # \vec z \sim \mathcal N(\vec 0, \mat I), \qquad \vec x \mid \vec z \sim \mathcal N(\vec f(\vec z), \sigma^2 \mat I) .
 # ```
 #
-# The decoder $\vec f$ is a network. What code made a given window? The exact answer is out of reach, so a second network
-# gives a simple one, $q(\vec z \mid \vec x) = \mathcal N(\vec\mu(\vec x), \operatorname{diag} \vec s^2(\vec x))$. Both are
-# trained on a bound from below on the log density of the data, the *evidence*:
+# The decoder $\vec f$ is a network. What code made a given window? The exact answer, the *posterior*, is out of reach,
+# so a second network gives a simple one, $q(\vec z \mid \vec x) = \mathcal N(\vec\mu(\vec x), \operatorname{diag} \vec
+# s^2(\vec x))$. Both are trained on a bound from below on the log density of the data, the *evidence*:
 #
 # ```{math}
 # :label: eq-vae-bound
 # \ln p(\vec x) \ge \mathsf E_q \ln p(\vec x \mid \vec z) - \operatorname{KL}\bigl(q(\vec z \mid \vec x) \,\|\, p(\vec z)\bigr) .
 # ```
 #
-# The first term wants windows to be rebuilt. The second charges for every nat of information in the code. The exchange rate
-# between them is $\sigma^2$. Three remarks.
+# The first term wants windows to be rebuilt. The second, a Kullback–Leibler divergence, is a price: it grows with what
+# the code tells of a window. Logarithms are natural, so both are in *nats*. The exchange rate between them is
+# $\sigma^2$. Three remarks.
 #
 # - We *learn* $\sigma^2$, as one more parameter. Many programs hold it at one without saying so.
 # - The expectation over $q$ is a mean over a few fixed points instead of random draws. For linear decoders it is exact.
@@ -89,17 +90,18 @@ plot.book_style()
 # ## Where the answer is known
 #
 # Let both networks be linear. Then {eq}`eq-vae` is *probabilistic PCA*, whose maximum is known {cite}`tipping1999`. Let
-# $\lambda_1 \ge \lambda_2 \ge \dots$ be the eigenvalues of the covariance of the windows. For any noise, unit $j$ of the
-# code takes the $j$th principal direction, with what its variance has over the noise:
+# $\lambda_1 \ge \lambda_2 \ge \dots$ be the eigenvalues of the covariance of the windows. For any noise, unit $j$ of
+# the code takes the $j$th principal direction $\vec u_j$, with what its variance has over the noise. Its column $\vec
+# c_j$ of the decoder, and the best noise, are
 #
 # ```{math}
 # :label: eq-ppca
-# \vec w_j = \sqrt{\max(\lambda_j - \sigma^2, 0)}\; \vec u_j, \qquad
-# \hat\sigma^2 = \frac{1}{n - d} \sum_{j > d} \lambda_j .
+# \vec c_j = \sqrt{\max(\lambda_j - \sigma^2, 0)}\; \vec u_j, \qquad \hat\sigma^2 = \frac{1}{n - d} \sum_{j > d}
+# \lambda_j .
 # ```
 #
-# Two things follow. The best noise is the mean of the discarded eigenvalues. And a unit whose direction varies less than
-# the noise gets $\vec w_j = \vec 0$: it is **dead**. This is called posterior collapse, and here it is no accident
+# Two things follow. The best noise is the mean of the discarded eigenvalues. And a unit whose direction varies less
+# than the noise gets $\vec c_j = \vec 0$: it is **dead**. This is called posterior collapse, and here it is no accident
 # of training but the optimum {cite}`lucas2019`. A *diagonal* posterior is enough, since the exact one is diagonal in
 # these axes. So the bound {eq}`eq-vae-bound` is the evidence itself.
 #
@@ -289,10 +291,10 @@ axes[1].set(title="rotations")
 plt.show()
 
 # %% [markdown]
-# The frequency is found to a few thousandths, the noise and the radius nearly; training was short. Signs and order
-# leave the ring turned differently in every network. Rotations make the twenty rings one. So the rule "a diagonal
-# posterior leaves permutations and signs" **does not hold** where two directions vary equally, and in a periodic
-# series every harmonic is such a pair.
+# The frequency is found to a few thousandths, and the noise within its spread. The radius comes out a few percent too
+# small; training was short. Signs and order leave the ring turned differently in every network. Rotations make the
+# twenty rings one. So the rule "a diagonal posterior leaves permutations and signs" **does not hold** where two
+# directions vary equally, and in a periodic series every harmonic is such a pair.
 #
 # ## A noisy sine, forecast
 #
@@ -385,9 +387,9 @@ assert abs(on_sine_told["coverage"] - on_sine_truth["coverage"]) < 0.04
 ms.skill_table(on_sine, [1, 10, 53], block=3, generator=seeded(3))
 
 # %% [markdown]
-# Where the model can be right, it is: as good as SSA, which is told that there are two components, and its intervals
-# hold nearly as often as those of the truth with the true noise. They are a little wide. The noise is learned last: in our
-# first try, with half the training and a noise that began higher, they held everything.
+# Where the model can be right, it is: nearly as good as SSA, which is told that there are two components. Its intervals
+# are a little wide: they hold somewhat more often than those of the truth with the true noise. The noise is learned
+# last: in our first try, with half the training and a noise that began higher, they held everything.
 #
 # ## Walking
 #
@@ -471,7 +473,7 @@ TextTable(
 )
 
 # %% [markdown]
-# The three sizes are close, but for two numbers, which hold where in the stride one is and little else. Also tried, on
+# The two with eight numbers are close. Two numbers can hold where in the stride one is, and little else. Also tried, on
 # trials 7 and 8 alone: sixteen numbers, ReLU, a second hidden layer, windows of three strides, and three times the
 # training. None was better at the end of a stride by more than what another trial would change, and longer training was
 # worse there.
@@ -523,11 +525,11 @@ TextTable(
 )
 
 # %% [markdown]
-# **A linear autoregression is better at every lead**, and over the stride SSA is too. The control points to a reason. The same
-# shape, paid for the future only, is clearly better here. In {eq}`eq-vae-bound` two thirds of the samples lie in the past, and what
-# helps the next sample alone is not worth a number of the code. But on trial 8 the two were equal, so this is the evidence
-# of one trial. Nor is a nonlinear decoder worth much here: the
-# linear VAE, a PCA that forecasts, is hardly behind.
+# **A linear autoregression is better at every lead**, and over the stride SSA is too. The control points to a reason.
+# The same shape, paid for the future only, is clearly better here. In {eq}`eq-vae-bound` two thirds of the samples lie
+# in the past, and a number of the code that helps only the first samples to come earns little of so long a sum. But on
+# trial 8 the two were close, the VAE even a little ahead, so this is the evidence of one trial. Nor is a nonlinear
+# decoder worth much here: the linear VAE, a PCA that forecasts, is hardly behind.
 #
 # ## Is it as sure as it should be?
 #
@@ -731,9 +733,10 @@ plt.show()
 # steps of a stride are different moments. (The dominant *frequency* of the walk is a multiple of the stride's, which would have
 # suggested otherwise.)
 #
-# The coordinates of a moment are an accident of the start, as in {ref}`ch:rnn`. But the *angles between moments* are not:
-# three starts agree about them far better than three untrained networks. So what a metric sees in this population is a
-# fact about the walk. No unit of the code is dead here: directions that vary more than the noise are plenty.
+# The coordinates of a moment are an accident of the start, as in {ref}`ch:rnn`. But the *angles between moments* are
+# much less so: three starts agree about them far better than three untrained networks, though not fully. So what a
+# metric sees in this population is in large part a fact about the walk. No unit of the code is dead here: directions
+# that vary more than the noise are plenty.
 #
 # ## What we saw
 
