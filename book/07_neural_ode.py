@@ -141,10 +141,11 @@ TextTable(["solver", "error", "evaluations"], rows)
 # Half the step is a sixteenth of the error: the order is four. With eight steps a turn the error begins to be seen. A
 # field with fast oscillations needs a fine step, or the solver damps them, silently.
 #
-# **Training.** A clean sine of 25 samples a period; encoder, field and decoder linear, two numbers of state. Does training
-# find the frequency? The field must have the eigenvalues $\pm i \omega u$. All layers begin with weights below one. So $u$ is not a
-# matter of taste: it says how large the field must become. The best of six starts, for two choices of $u$; 25 is the width of the
-# window, a natural unit, and not a good one:
+# **Training.** A clean sine of 25 samples a period; encoder, field and decoder linear, two numbers of state. Does
+# training find the frequency? The field must have the eigenvalues $\pm i \omega u$. All layers begin with weights below
+# one. So $u$ is not a matter of taste: it says how large the field must become. The best of six starts, for two choices
+# of $u$; 25 is the width of the window, a natural unit, and not a good one. The last column is the largest error when
+# the network runs on for 200 samples:
 
 # %%
 omega = 2 * math.pi / 25
@@ -205,7 +206,8 @@ TextTable(["u", "wanted in the field", "frequency / omega", "200 free steps"], r
 # ridge regression, and a network as encoder trains like any other, without a solver. Gradients through the solver are needed only for
 # what bends.
 #
-# First the noisy sine of the chapter on {ref}`ch:rnn`: the same series, origins and rivals.
+# First the noisy sine of the chapter on {ref}`ch:rnn`: the same series, origins and rivals. The error of the sine
+# without its noise is the bound: no forecast can be expected to do better.
 
 
 # %%
@@ -492,29 +494,30 @@ TextTable(
 )
 
 # %% [markdown]
-# **The mixture that was chosen beforehand is better than its parts**, better than SSA over the stride, and better than
-# repetition. **But the network is not why.** Ridge mixed with the own stride, nothing trained by gradients, does the same. What
-# helps is to average two forecasts that err differently: one that knows how people walked in other trials, one that knows the pace and
-# shape of this one.
+# **Over the stride, the mixture that was chosen beforehand is ahead of its parts**, and clearly better than SSA and
+# than repetition. For the next sample alone the dense encoder is better. **But the network is not why.** Ridge mixed
+# with the own stride, nothing trained by gradients, does the same. What helps is to average two forecasts that err
+# differently: one that knows how people walked in other trials, one that knows the pace and shape of this one.
 #
-# Of the networks alone the dense encoder is the best: clearly better than SSA in the first ten leads, and not to be told from
-# it over the stride. It owes this to its five starts. The one encoder alone is behind, and training it, field and all,
-# through the solver, gains less than four more starts do.
+# Of the networks alone the dense encoder is the best over the stride: clearly better than SSA in the first ten leads,
+# and not to be told from it over all 53. It owes this to its five starts. The one encoder alone is behind, and training
+# it, field and all, through the solver, gains less than four more starts do.
 #
-# And a word on the solver: it takes nearly all of the fastest plane away within a stride. Network and solver are one
-# model; with a finer step it would be another.
+# And a word on the solver: it damps the fastest oscillation until a tenth or less is left after a stride. Network and
+# solver are one model; with a finer step it would be another.
 #
 # ## Samples that are missing
 #
 # Continuous time is said to be made for samples at irregular times. We drop 30 % or 60 % of the samples of the walk at random,
 # or half of them in outages of eight, three times each, and forecast all that follow. Three ways need no interpolation:
 #
-# - an **ODE-RNN** {cite}`rubanova2019`: the field moves the state from one sample to the next, a gated cell takes in what was
+# - an **ODE-RNN** {cite}`rubanova2019`: the field moves the state from one sample to the next, a gated cell takes in
+#   what was
 #   seen. Oscillators as the start of the field, everything trained through the solver;
 # - the oscillators with a **masked encoder**: a network that reads 106 samples, zero where one is missing, and which are
 #   there. It is trained on windows with up to 70 % of the samples hidden, without a solver;
-# - a **Gaussian**: the mean and covariance of windows of 159 samples, conditioned on those that are seen. That is the best
-#   linear forecast for this pattern.
+# - a **Gaussian**: the mean and covariance of windows of 159 samples, conditioned on those that are seen. If mean and
+#   covariance are right, that is the best linear forecast for this pattern.
 #
 # What people would do is fill the gaps, by a line or a cubic spline, and go on as if nothing had happened.
 
@@ -655,12 +658,13 @@ TextTable(
 )
 
 # %% [markdown]
-# Mean and standard deviation over three patterns. **Where single samples are lost, a line is enough**: the gaps are short beside
-# everything that matters in a walk, and the best forecaster of whole series wins. **In outages it is not**: then ridge, SSA and
-# repetition suffer from a line, and from a spline still more. The masked encoder, which knows where nothing was seen, is
-# ahead, though hardly of the Gaussian and of the dense encoder on lines. It does not need continuous time. The ODE-RNN, which was
-# made for it, is far behind: it has to learn through forty gated steps what the others are given. It had about as much computing
-# time as all others here together; with much more it may come nearer, which we did not try.
+# Mean and standard deviation over three patterns. **Where single samples are lost, a line is enough**: the gaps are
+# short beside everything that matters in a walk, and over the stride the dense encoder on filled gaps wins. **In
+# outages it is not**: then ridge, SSA and repetition suffer from a line, and ridge from a spline still more. The masked
+# encoder, which knows where nothing was seen, is ahead, though hardly of the Gaussian and of the dense encoder on
+# lines. It does not need continuous time. The ODE-RNN, which was made for it, is far behind: it has to learn through
+# forty gated steps what the others are given. Its training was short; with much more it may come nearer, which we did
+# not try.
 #
 # ## The neurons
 #
@@ -721,10 +725,11 @@ for ax in (left, right):
 plt.show()
 
 # %% [markdown]
-# **The field stays where it began.** No frequency moves by more than the print says, and most planes learn to decay a little, as
-# forecasts of what is not quite periodic should. Some regions leave out the cross; but with other windows of the same walks we saw other planes leave it, so we read nothing into which. The rows of $\mat V$ are about
-# as long as they are spread, and less than a hundredth of what the planes are. Without them the forecast changes in the third digit. In
-# time the network of a walk is nearly linear; what is not linear sits in its encoder.
+# **The field stays where it began.** The frequencies hardly move, and most planes learn to decay a little, as forecasts
+# of what is not quite periodic should. Some regions leave out the cross; but with other windows of the same walks we
+# saw other planes leave it, so we read nothing into which. The rows of $\mat V$ are about as long as they are spread,
+# and less than a hundredth of what the planes are. Without them the error over the stride grows in the third digit, so
+# the bend helps, though hardly. In time the network of a walk is nearly linear; what is not linear sits in its encoder.
 #
 # All of this is said of a short training that began at one network. It is a lower bound on the spread, as in the chapters before, and
 # no proof that a longer one would not bend more.
@@ -768,10 +773,11 @@ TextTable(
 )
 
 # %% [markdown]
-# Sorted by the last column. No model is best at every lead. For the next sample it is a network that was trained on the next
-# sample. At the end of the stride the three mixtures with repetition lead, whatever is mixed; of networks alone,
-# those that were asked for the whole stride at once, whatever their kind. Intervals overlap over many rows: fourteen strides do not
-# rank twenty models.
+# Sorted by the last column. No model is best at every lead. For the next sample it is a network that was trained on the
+# next sample. At the end of the stride the three mixtures with repetition lead, whatever is mixed; of networks alone,
+# those that were asked for the whole stride at once and for nothing else, whatever their kind. ("VAE, future only" is
+# the control of the chapter on {ref}`ch:vae`: a plain network, not a VAE.) Intervals overlap over many rows: fourteen
+# strides do not rank twenty models.
 #
 # ## What we saw
 
