@@ -71,9 +71,9 @@ plot.book_style()
 # be the singular value decomposition: orthonormal **pictures** $\vec p_k$, and the **scores** $s_{tk}$ of frame $t$. With
 # $q = T - 1$ pictures nothing is lost, and the video is a series of $q$ numbers.
 #
-# Multivariate SSA puts the trajectory matrices of all series side by side, $\mat X = [\mat X^1 \dots \mat X^m]$, and
-# decomposes this one matrix. It uses only $\mat X \mat X^\T = \sum_j \mat X^j \mat X^{j\T}$, and a turn of the channels leaves
-# that sum as it is. So SSA of the scores **is** SSA of the pixels, with $q$ series in the place of $m$.
+# Multivariate SSA (MSSA) puts the trajectory matrices of all series side by side, $\mat X = [\mat X^1 \dots \mat X^m]$,
+# and decomposes this one matrix. It uses only $\mat X \mat X^\T = \sum_j \mat X^j \mat X^{j\T}$, and a turn of the
+# channels leaves that sum as it is. So SSA of the scores **is** SSA of the pixels, with $q$ series in the place of $m$.
 #
 # **Check** that on a small noisy pendulum: singular values, a reconstruction and a forecast.
 
@@ -348,11 +348,12 @@ plt.show()
 #
 # ## Forecasts
 #
-# From every ninth frame after the first 150 we ask for 37 frames. Nothing is trained again; SSA decomposes the whole past. Errors
-# are mean squares of the scores, in units of the motion that was known: the mean frame has about one. Pictures are orthonormal,
-# so this is the error of the frames inside the span of the eight pictures. What lies outside is nearly all noise, and the same
-# for everyone. The bound is whoever knows the clean video. The last column is the difference from MSSA on the same origins,
-# the mean of three videos, and from the lowest to the highest end of their 95 % intervals.
+# From every ninth frame after the first 150 we ask for 37 frames. Nothing is trained again; SSA decomposes the whole
+# past. Errors are mean squares of the scores, in units of the motion that was known: the mean frame has about one.
+# Pictures are orthonormal, so this is the error of the frames inside the span of the eight pictures. What lies outside
+# is nearly all noise, and the same for everyone. The bound is the error of one who knows the clean video ("the truth").
+# The last column is the difference from MSSA on the same origins, the mean of three videos, and from the lowest to the
+# highest end of their 95 % intervals.
 
 # %%
 skill = [
@@ -514,13 +515,14 @@ for ax in (middle, right):
 plt.show()
 
 # %% [markdown]
-# The population is a map of the scene. Pixels that the pendulum never touches sit at the origin. The others fan out from it: how
-# far tells how strongly a pixel lights up, and **the direction is the angle** at which it does. So neurons that are
-# neighbours look at one place of the swing. That is what a distance between neurons can mean, when there is
+# The population is a map of the scene. Pixels that the pendulum never touches sit near the origin. The others fan out
+# from it: how far tells how strongly a pixel lights up, and **the direction is the angle** at which it does. So neurons
+# that are neighbours look at one place of the swing. That is what a distance between neurons can mean, when there is
 # something to mean.
 #
-# Which pixels matter is told by the length of the neuron, and a little worse by the plain variance of the pixel. The Wald
-# statistic, which divides by the covariance, is not better: all pixels have one noise, so there is nothing to weigh.
+# Which pixels matter is told by the length of the neuron, and a little worse by the plain variance of the pixel. The
+# Wald statistic of {ref}`ch:relevance`, which divides by the covariance, is not better: all pixels have one noise, so
+# there is nothing to weigh.
 #
 # ## A heart
 #
@@ -618,13 +620,16 @@ for ax, (name, picture) in zip(axes, maps.items(), strict=True):
 plt.show()
 
 # %% [markdown]
-# A heart is not a pendulum. Beats differ, the probe drifts, and more than a third of what comes is in no picture of what
-# was known. Even the period is a range. A repeated beat is worse than the mean frame. MSSA is the best at the fifth frame and on the
-# mean, and all twelve choices of window and rank are better than the mean frame; at the first frame standing still is as
-# good. Through the autoencoder SSA is hardly better than the mean frame. The Neural ODE, which did so well on the
-# pendulum, is the worst here: 66 frames hold two beats and a half, probably too few to learn a law from.
+# A heart is not a pendulum. Beats differ, the probe drifts, and more than a third of what comes is in no picture of
+# what was known. Even the period is a range. A repeated beat is worse than the mean frame. MSSA is the best at the
+# fifth frame and on the mean, and all twelve choices of window and rank are better than the mean frame; at the first
+# frame standing still is as good. Through the autoencoder SSA is on the mean hardly better than the mean frame. The
+# Neural ODE, which did so well on the pendulum, is the worst here: 66 frames hold two beats and a half, probably too
+# few to learn a law from.
 #
-# Only two beats were forecast, so no interval would mean much. **Check**, and then the summary.
+# Only two beats were forecast, so no interval would mean much.
+#
+# ## What we saw
 
 # %% tags=["hide-input"]
 error = {name: s("mse") for name, s in pulse.items()}
