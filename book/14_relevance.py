@@ -178,10 +178,12 @@ TextTable(
 # outgoing weights are a least-squares fit. What does the loss really rise by, if one neuron goes? That has two answers:
 # as it is, or with the outgoing weights of the others fitted again.
 #
-# Six measures, each as a share of its largest value. `ms.relevance` has them all. OBD, OBS and the gradient are about the
-# rows of the first layer. Layer-wise OBS {cite}`dong2017` is about the columns of the second: its loss is the error of
-# that layer's own answers, so the outgoing weights of the others make up. "Small variance" is what the paper proposes,
-# here by the bootstrap.
+# Six measures, each as a share of its largest value. `ms.relevance` has them all. Optimal brain damage (OBD) keeps only
+# the diagonal of $\mat H$ and moves nothing; optimal brain surgeon (OBS) is {eq}`eq-group-obs`. The gradient's measure
+# is the trace of its covariance over the examples. All three are about the rows of the first layer. Layer-wise OBS
+# {cite}`dong2017` is about the columns of the second: its loss is the error of that layer's own answers, so the
+# outgoing weights of the others make up. "Small variance" is what the paper proposes, here by the bootstrap; its order
+# is printed above the table.
 
 # %%
 names = ["useful 1", "useful 2", "useful 3", "scaled"]
@@ -240,10 +242,10 @@ print("smallest variance first:", ", ".join(order))
 TextTable(["neuron", *columns], rows)
 
 # %% [markdown]
-# - **Magnitude** takes the scaled neuron for the largest and sees nothing in the others. It cannot tell that nobody
-#   listens to the unheard one.
-# - **OBD** finds the silent and the unheard neuron. It gives the twins their price, and each alone has one: it is near
-#   the truth of a plain cut.
+# - **Magnitude** takes the scaled neuron for the largest and sees no difference between the others that work. It
+#   cannot tell that nobody listens to the unheard one.
+# - **OBD** finds the silent and the unheard neuron. It gives each twin a price, as a plain cut does, and it puts all
+#   neurons in the order of the cut, if not at its prices.
 # - **OBS** finds the twins too, as either can do the work of the other. And Wald's statistic is the same column again.
 # - **Layer-wise OBS** is not near the truth of the refit, it is the truth. That is {eq}`eq-group-obs` for the second layer.
 # - **The gradient** calls the scaled neuron irrelevant. In fact it was made to decide what may stop training, not what
@@ -277,9 +279,9 @@ assert entangled.shares[0][4:6].min() > 0.99 and entangled.shares[0].sum() < 2.0
 # %% [markdown]
 # ## QPFS
 #
-# Prices for one neuron at a time do not tell what happens when two go. Both twins are worth nothing, and without both
-# the network is worse. QPFS {cite}`rodriguez2010` looks at all of them together. Take a similarity $\mat Q$ between
-# neurons and a relevance $\vec b$ for each, and find weights on the simplex that minimise
+# Prices for one neuron at a time do not tell what happens when two go. Each twin is worth nothing, and without both the
+# network is worse. QPFS {cite}`rodriguez2010` looks at all of them together. Take a similarity $\mat Q$ between neurons
+# and a relevance $\vec b$ for each, and find weights on the simplex that minimise
 #
 # ```{math}
 # :label: eq-qpfs
@@ -289,10 +291,11 @@ assert entangled.shares[0][4:6].min() > 0.99 and entangled.shares[0].sum() < 2.0
 # \end{gathered}
 # ```
 #
-# For several targets one may add up their relevances, or let the targets have weights too {cite}`isachenko2022`. The
-# classical example has three features, of which the last two are alike. The first target comes once or four times, the
-# second once. With four copies of one target the sum forgets the feature that the other target needs; the min-max
-# program, in which targets are weighed against us, gives it back. **Check** against the printed numbers.
+# Here $\bar Q$ and $\bar b$ are the means of all entries. For several targets one may add up their relevances, or let
+# the targets have weights too {cite}`isachenko2022`. The classical example has three features, of which the last two
+# are alike. Of its two targets, the first comes once or four times, the second once. With four copies of one target the
+# sum forgets the feature that the other target needs; the min-max program, in which targets are weighed against us,
+# gives it back. **Check** against the printed numbers.
 
 # %%
 similar = torch.tensor([[1, 0, 0], [0, 1, 0.8], [0, 0.8, 1]], dtype=torch.float64)
@@ -496,7 +499,7 @@ for study, values in whole.items():
     print(f"{study}: accuracy of whole networks {torch.tensor(values).mean():.3f}")
     print("   silent neurons of each:", *silent[study])
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Accuracy on held-out data with the first $k$ hidden neurons of each order; means over eight networks, bands of one standard deviation over networks for three of them. Dotted: whole networks.\n", "name": "fig-relevance"}, "image": {"alt": "Four panels. As cut, the orders spread around the random one, for Iris widely. With outgoing weights refitted, all orders of digits lie on the random one but forward selection, which is above; for Iris small variance is far below and the others meet at 16 neurons."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Accuracy on held-out data with the first $k$ hidden neurons of each order, all but the gradient's, which the table below has; means over eight networks, bands of one standard deviation over networks for three of them. Dotted: whole networks.\n", "name": "fig-relevance"}, "image": {"alt": "Four panels. As cut, the orders spread around the random one, for Iris widely. With outgoing weights refitted, all orders of digits lie on the random one but forward selection, which is above; for Iris small variance is far below and the others meet at 16 neurons."}}
 STYLE = {
     "random": "#333333",
     "small variance": plot.COLORS[1],
@@ -556,16 +559,17 @@ TextTable(
 # over eight networks. (Divide by 2.8 for the error of the mean.)
 #
 # Once outgoing weights are fitted, the question "which neuron is relevant" has nearly lost its object. On digits no
-# measure of single neurons is worth more than about one percent over chance. On Iris small differences are left below
-# eight neurons, and at sixteen of 128 all orders but one are level. What helps is to choose neurons *for each other*:
-# forward selection, on both sets. A neuron has no relevance by itself. It has one beside those that are kept.
+# measure of single neurons is worth more than about one percent over chance. On Iris differences are left at eight
+# neurons and fewer, and at sixteen of 128 all orders but one are level. What helps is to choose neurons *for each
+# other*: forward selection, on both sets. A neuron has no relevance by itself. It has one beside those that are kept.
 #
 # Small variance, as the bootstrap gives it, is worse than chance on Iris, by much. A few of the 128 neurons are silent.
-# They do not vary at all, and by the paper's rule they are the first to be kept.
+# They do not vary at all, and by the paper's rule they are the first to be kept. That explains the worst of it, if not
+# all.
 #
 # As cut, the orders do differ. By OBD and the gradient the first neurons on Iris are strong and alike. They answer to
-# the same flowers, and do worse than chance. QPFS, which avoids what is alike, does best there, and has no such merit on
-# digits, where no two neurons are much alike.
+# the same flowers, and do worse than chance. QPFS, which avoids what is alike, does best there, and has no such merit
+# on digits, where neurons are little alike.
 #
 # **Check.**
 
