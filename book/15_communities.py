@@ -157,7 +157,8 @@ plt.show()
 # Now neurons as random vectors, with the Wasserstein distance. Thirty neurons in three groups, a hundred networks each:
 # groups that differ in their means; groups that have one mean and differ in their covariances; and the first once more,
 # but every network calls its neurons by other names, as with independent starts. Then the first with **ten** neurons,
-# which is what figure 7 has. Each is drawn several times.
+# which is what figure 7 has. Each is drawn several times. The last column is the adjusted Rand index between what was
+# planted and what was found: one where two partitions are the same, about zero by chance.
 
 
 # %%
@@ -212,9 +213,9 @@ TextTable(
 # Groups are found, in means and in covariances, and the third row shows what independent starts cost: all neurons have
 # one law, and nothing is left to find.
 #
-# The last row says what figure 7 could have shown. A cloud of ten points has a modularity of 0.4 by itself and no
-# partition of ten can have much more than 0.65, so there is little room for a $z$-score. But groups as clear as these
-# pass the test nearly always. If figure 7 holds three such groups, we shall see them.
+# The last row says what figure 7 could have shown. A cloud of ten points has a modularity of about 0.4 by itself, as we
+# shall see, and three groups of ten have no more than two thirds, so there is little room for a $z$-score. But groups
+# as clear as these pass the test nearly always. If figure 7 holds three such groups, we shall see them.
 #
 # ## Figure 7
 #
@@ -339,10 +340,10 @@ axes[0].set(ylabel="repetition", yticks=range(1, 6))
 plt.show()
 
 # %% [markdown]
-# As published there is nothing: no more modular than a cloud, and not found again when the same ensemble is resampled.
-# So what the paper says of figure 6 holds, and it holds of figure 7 as well. Aligned networks have more stable
-# partitions, since now all of them lean to one, and no more modular ones. Most of these networks are not each other's
-# copies in any order of their units.
+# As published there is nothing: no more modular than a cloud, and hardly found again when the same ensemble is
+# resampled. What little agreement there is in figure 7 the next section explains by size. So what the paper says of
+# figure 6 holds, and it holds of figure 7 as well. Aligned networks have more stable partitions, since now all of them
+# lean to one, and no more modular ones. Most of these networks are not each other's copies in any order of their units.
 #
 # The proper design teaches something else. Each network has communities that come back almost every time the data are
 # drawn anew. And yet they are no more modular than a cloud of ten points, and the next network, from another start, has
@@ -386,10 +387,10 @@ assert score["proper"].mean() < 1.5
 
 # %% [markdown]
 # So the sentence says: the lags at the ends of a window have the largest variance. This is true, has its law, and is no
-# community. The three lie at both ends, far apart in time, and are alike in nothing but their size. Distances between
-# published neurons are hardly more than differences of size, so the argument also goes in a circle. And if lags did form
-# communities, nothing could be merged: a column of the first layer belongs to a sample of the input, and a network has
-# to read its samples.
+# community. The three mostly lie at both ends, far apart in time, and what they share is their size. Distances between
+# published neurons are for the most part differences of size, so the argument also goes in a circle. And if lags did
+# form communities, nothing could be merged: a column of the first layer belongs to a sample of the input, and a network
+# has to read its samples.
 #
 # ## Where communities are real
 #
@@ -500,19 +501,20 @@ TextTable(
 
 # %% [markdown]
 # Against clouds even untrained networks seem to have communities, by a wide margin. A null model must differ from the
-# data in the structure that is asked for, and in nothing else; here it differed in the sphere. Against their own starts,
-# networks from a small start have communities beyond doubt, those from the usual start a trace of them. On Iris the last
-# column says why: it is how far rows have come from their start, over the typical distance of two rows. From the usual
-# start they end near where they began. On digits they travel as well, but not together: ten classes and sixteen inputs
-# leave forty neurons more than a few directions to go.
+# data in the structure that is asked for, and in nothing else; here it differed in the sphere. Against their own
+# starts, networks from a small start have communities beyond doubt, those from the usual start much weaker ones, and on
+# digits no more than a trace. On Iris the last column says why: it is how far rows have come from their start, over the
+# typical distance of two rows. From the usual start they end nearer to where they began. On digits they travel as well,
+# but not together: ten classes and sixteen inputs leave forty neurons more than a few directions to go.
 #
 # ## What they are good for
 #
-# Merge each community to one neuron (chapter {ref}`ch:clustering`) and let the outgoing weights add up. Four resolutions
-# give four numbers of communities. Rivals with equal numbers: k-means of the same rows, and random groups of the same
-# sizes. Then all of them once more, with outgoing weights fitted to the old answers.
+# Merge each community to one neuron (chapter {ref}`ch:clustering`) and let the outgoing weights add up. Four
+# resolutions give four numbers of communities. Rivals with equal numbers: k-means of the same rows, and random groups
+# of the same sizes. Then all of them once more, with outgoing weights fitted to the old answers. The table averages
+# over the three larger numbers of groups.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Accuracy on held-out data when groups of neurons are merged, against the mean number of groups; means over five networks, bands of one standard deviation. Dashed: outgoing weights refitted. Dotted: whole networks.\n", "name": "fig-merged"}, "image": {"alt": "Three panels. Communities and k-means lie on each other everywhere: at the level of the whole network from three groups on for Iris, rising to it at twenty for digits. Random groups are far below as merged, and close the gap when refitted, fully on Iris and partly on digits."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Accuracy on held-out data when groups of neurons are merged, against the mean number of groups; means over five networks, bands of one standard deviation. Dashed: outgoing weights refitted. Dotted: whole networks.\n", "name": "fig-merged"}, "image": {"alt": "Three panels. Communities and k-means lie on each other everywhere: at the level of the whole network from about five groups on for Iris, rising to it at twenty for digits. Random groups are far below as merged; when refitted they close most of the gap on Iris and a part of it on digits."}}
 STYLE = dict(
     zip(
         ("communities", "k-means", "random"),
