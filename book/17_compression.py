@@ -86,7 +86,8 @@ def pm(values, digits=2):
 # row is brought to one length, and its outgoing weights take the factor.
 #
 # We plant that: six units, each four times with scales of its own, and any outgoing weights. Only 24 rows are seen. To
-# know which of them are one, we also need their spread. Forty "networks" have the same rows with a little noise.
+# know which of them are one, we also need their spread. Forty "networks" have the same rows with a little noise, and a
+# test (`indistinguishable`) joins the units whose difference is no more than that noise would make.
 
 # %%
 draw = seeded(0)
@@ -364,7 +365,7 @@ results["walking"] = experiment(
 # whole network, trained on as well. Where a curve lies higher (for walking: lower) and further to the left, less is
 # stored for the same quality.
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Figure 9 with the numbers stored in the two layers concerned (for walking: in the output layer) on the axis. Means over five networks, bands of one standard deviation for the recipe and for shrink. The points furthest to the right and the dotted lines are the whole network.\n", "name": "fig-nine-stored"}, "image": {"alt": "Six panels, Iris, digits and walking, as they are and after training. The recipe lies at the far right and falls steeply; shrink stays at the level of the whole network down to a few dozen numbers on Iris, to about 400 on digits, and on walking to 220, where cosines coincide with it. After training the other ways come near it."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Figure 9 with the numbers stored in the two layers concerned (for walking: in the output layer) on the axis. Means over five networks, bands of one standard deviation for the recipe and for shrink. The points furthest to the right and the dotted lines are the whole network.\n", "name": "fig-nine-stored"}, "image": {"alt": "Six panels, Iris, digits and walking, as they are and after training. The recipe lies at the far right and falls steeply; shrink stays at the level of the whole network down to a few dozen numbers on Iris, to about 400 on digits, and on walking to 220, where cosines coincide with it. After training the ways that choose or fold come near it on Iris and digits; random merging and magnitude stay below, and on walking little changes."}}
 LOOK = {
     "recipe": (plot.COLORS[4], "-"),
     "random merging": ("#888888", "-"),
@@ -418,18 +419,20 @@ plt.show()
 
 # %% [markdown]
 # On Iris half of the units may go by any way but the recipe. Random groups will do, if the scale is fixed and the
-# outgoing weights are summed. So the paper's sentence about Iris is true, and needs no clusters. What refits is at the
-# level of the whole network even with three units of 128. Four inputs and three classes do not ask for more.
+# outgoing weights are summed. So the paper's sentence about Iris can be made true, and needs no clusters for it. What
+# refits is at the level of the whole network even with three units of 128. Four inputs and three classes do not ask for
+# more.
 #
-# On digits a fifth of the units does nearly all the work, and there the plain ways to choose are as good as any: with
+# On digits a fifth of the units does nearly all the work, and there it is enough to choose by least squares: with
 # twenty units or more, layer-wise OBS and greedy selection lose hardly more than `shrink`. With five or ten it pays to
-# move the units that stay. The recipe and random merging lose most of the accuracy where these lose none. Folding, which
-# looks at rows alone, is in between. So what counts is not which neurons are alike, but what the others can make good.
+# move the units that stay. The recipe and random merging lose more than half of the accuracy where these lose hardly
+# any. Folding, which looks at rows alone, is in between. So what counts is not which neurons are alike, but what the
+# others can make good.
 #
-# On walking, twenty cosines do what the hundred rows did, and the numbers stored fall to a fifth. SVD is no floor here.
-# It may keep any rows of rank $r$, and pays $111\,r$ numbers for both factors. The cosines know beforehand that
-# neighbouring samples are alike, and pay for one factor. (`shrink` is told how many rows to keep, not how many numbers.
-# At ten it takes shared rows, which are better than ten cosines, and dearer by an index for each output.)
+# On walking, twenty cosines do nearly what the hundred rows did, and the numbers stored fall to a fifth. SVD is no
+# floor here. It may keep any rows of rank $r$, and pays $111\,r$ numbers for both factors. The cosines know beforehand
+# that neighbouring samples are alike, and pay for one factor. (`shrink` is told how many rows to keep, not how many
+# numbers. At ten it takes shared rows, which are better than ten cosines, and dearer by an index for each output.)
 #
 # **Check** this, and the numbers: points of accuracy lost against the whole network.
 
@@ -513,8 +516,8 @@ TextTable(["points lost", "from scratch", "greedy + epoch", "shrink + epoch"], s
 
 # %% [markdown]
 # At every size the shrunk network is ahead in the mean. Where many units are left that is less than the luck of a
-# start; with five it is plain. A large network finds units that a small one does not find by itself, and they can be
-# taken over.
+# start; with five it is plain. It also had more training, the large network's among it. But a small network does not
+# find such units by itself in all its twenty epochs, and from a large one they can be taken over.
 #
 # On walking, twenty cosines are ahead of a narrower hidden layer with about as many numbers, and ten rows that are
 # shared are not. That neighbours are alike is true of walking, and worth knowing.
@@ -526,8 +529,8 @@ TextTable(["points lost", "from scratch", "greedy + epoch", "shrink + epoch"], s
 # finds, by the number of resamples. And once more for ensembles whose members began at different weights and were
 # aligned.
 #
-# The other question is the one about the loss: the fewest units whose loss of accuracy, over the five networks, is
-# within one standard error of nothing.
+# The other question is the one about the loss: the fewest units, of the numbers tried, whose loss of accuracy, over the
+# five networks, is within one standard error of nothing.
 
 
 # %%
@@ -626,10 +629,10 @@ verdicts = [
 TextTable(["claim", "verdict", "what we found"], verdicts)
 
 # %% [markdown]
-# For your own network: `choose` and `compress` take about as long as one epoch over these digits, `shrink` about seven
-# times that, since it moves the units too, and tries three starts. Both grow with the inputs that you calibrate with,
-# not with what the network was trained on. Take the first unless few units are to be left. The table with all rivals, full OBS and orthogonal
-# matching pursuit among them, and with what each costs, is printed by `benchmarks/compression.py`.
+# For your own network: `choose` and `compress` cost little, `shrink` several times that, since it moves the units too,
+# and tries three starts. Both grow with the inputs that you calibrate with, not with what the network was trained on.
+# Take the first unless few units are to be left. The table with all rivals, full OBS and orthogonal matching pursuit
+# among them, and with what each costs, is printed by `benchmarks/compression.py`.
 #
 # ```{exercise} Both layers
 # :label: ex-both-layers
