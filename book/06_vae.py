@@ -71,8 +71,8 @@ plot.book_style()
 # ```
 #
 # The decoder $\vec f$ is a network. What code made a given window? The exact answer, the *posterior*, is out of reach,
-# so a second network gives a simple one, $q(\vec z \mid \vec x) = \mathcal N(\vec\mu(\vec x), \operatorname{diag} \vec
-# s^2(\vec x))$. Both are trained on a bound from below on the log density of the data, the *evidence*:
+# so a second network gives a simple one, $q(\vec z \mid \vec x) = \mathcal N(\vec\mu(\vec x), \operatorname{diag}
+# \vec s^2(\vec x))$. Both are trained on a bound from below on the log density of the data, the *evidence*:
 #
 # ```{math}
 # :label: eq-vae-bound
@@ -91,13 +91,13 @@ plot.book_style()
 #
 # Let both networks be linear. Then {eq}`eq-vae` is *probabilistic PCA*, whose maximum is known {cite}`tipping1999`. Let
 # $\lambda_1 \ge \lambda_2 \ge \dots$ be the eigenvalues of the covariance of the windows. For any noise, unit $j$ of
-# the code takes the $j$th principal direction $\vec u_j$, with what its variance has over the noise. Its column $\vec
-# c_j$ of the decoder, and the best noise, are
+# the code takes the $j$th principal direction $\vec u_j$, with what its variance has over the noise. Its column
+# $\vec c_j$ of the decoder, and the best noise, are
 #
 # ```{math}
 # :label: eq-ppca
-# \vec c_j = \sqrt{\max(\lambda_j - \sigma^2, 0)}\; \vec u_j, \qquad \hat\sigma^2 = \frac{1}{n - d} \sum_{j > d}
-# \lambda_j .
+# \vec c_j = \sqrt{\max(\lambda_j - \sigma^2, 0)}\; \vec u_j, \qquad
+# \hat\sigma^2 = \frac{1}{n - d} \sum_{j > d} \lambda_j .
 # ```
 #
 # Two things follow. The best noise is the mean of the discarded eigenvalues. And a unit whose direction varies less
