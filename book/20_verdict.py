@@ -55,7 +55,7 @@ plot.book_style()
 # ## How a verdict is reached
 #
 # A claim **holds** if a check cell asserts it on data that were held out, or on a simulation whose truth is known. It
-# **holds if** something is added that the claim leaves out; the verdict says what. It **does not hold** if the check
+# **holds if** something is added that the claim leaves out, or with a remark; the verdict says what. It **does not hold** if the check
 # asserts the contrary, or if a control does as well: a random partition, a network trained from scratch, repeating the last
 # stride. It is **open** if our data cannot tell. One rule comes before all others: each claim was given the best chance that
 # we could think of, on its own data, before it was judged.
@@ -94,13 +94,13 @@ ours = [c for c in claims if not theirs.search(c[1])]
 
 
 def listed(some, *kinds):
-    """A table of claims with these verdicts, by chapter."""
+    """A table of claims with these verdicts, each with the number of its chapter."""
+    chosen = [c for c in some if kind(c[2]) in kinds]
     return TextTable(
-        ["chapter", "claim", "verdict", "what we found"],
+        ["claim, chapter", "verdict", "what we found"],
         [
-            [f"[{notebook.stem[:2].lstrip('0')}]({notebook.name})", *row]
-            for notebook, *row in some
-            if kind(row[1]) in kinds
+            [f"{claim} · [{int(notebook.stem[:2])}]({notebook.name})", verdict, found]
+            for notebook, claim, verdict, found in chosen
         ],
     )
 
