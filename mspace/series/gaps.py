@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import as_series, as_tensor, whole
+from ..checks import as_series, whole
 
 __all__ = ["drop", "fill", "masked"]
 
@@ -18,6 +18,8 @@ def drop(*shape: int, share: float | Tensor, length: int = 1, generator: torch.G
         share: from 0 to 1, or one for each series (..., 1)
     """
     length = whole(length, "length", 1)
+    if not shape:
+        raise ValueError("shape must be that of the samples, such as drop(n, share=0.5), got none")
     loss = torch.as_tensor(share, dtype=torch.float64)
     if not ((loss >= 0) & (loss <= 1)).all():
         raise ValueError(f"share must lie from 0 to 1, got {loss.min():.3g} to {loss.max():.3g}")
@@ -35,10 +37,12 @@ def masked(windows: Tensor, keep: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Returns:
         (..., 2 width), the scaled values with zero where one is missing, then the mask; and mean and standard deviation of
-        what is seen, (..., 1) each. Where nothing is seen they are zero and one.
+        what is seen, (..., 1) each. Where nothing is seen they are zero and one; where nothing moves the latter is one.
     """
     if windows.shape != keep.shape:
         raise ValueError(f"keep must be of the windows' shape {tuple(windows.shape)}, got {tuple(keep.shape)}")
+    if keep.dtype != torch.bool:
+        raise ValueError(f"keep must be a mask of bools, got {keep.dtype}: keep.bool() makes one")
     known = torch.where(keep, windows, 0.0)
     if not torch.isfinite(known).all():
         raise ValueError("windows must be finite where keep is True: set keep to False where a value is missing")
@@ -46,7 +50,8 @@ def masked(windows: Tensor, keep: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     centre = known.sum(-1, keepdim=True) / count
     scaled = torch.where(keep, windows - centre, 0.0)
     scale = (scaled.square().sum(-1, keepdim=True) / count).sqrt()
-    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    rounding = 10 * torch.finfo(scale.dtype).eps * known.abs().amax(-1, keepdim=True)  # of a mean of equal numbers
+    scale = torch.where(scale > rounding, scale, torch.ones_like(scale))
     return torch.cat([scaled / scale, keep.to(scaled)], -1), centre, scale
 
 
@@ -56,19 +61,21 @@ def fill(times, values, grid, *, by: str = "line") -> Tensor:
     Args:
         by: "line" joins neighbours, "spline" is the cubic with two derivatives through all of them
     """
+    if by not in ("line", "spline"):
+        raise ValueError(f"by must be 'line' or 'spline', got {by!r}")
     t, s, at = (as_series(v, name, ndim=(1,)) for v, name in ((times, "times"), (values, "values"), (grid, "grid")))
-    t, at = as_tensor(t, "times").double(), at.double()
+    t, at = t.double(), at.double()
     if len(t) != len(s) or (t.diff() <= 0).any():
         raise ValueError(
             f"times must increase, one for each of {len(s)} values, got {len(t)}: sort them with the values"
         )
+    if by == "spline" and len(t) < 2:
+        raise ValueError("times must be two or more for a spline, got one: take by='line'")
     inside = at.clamp(t[0], t[-1]).numpy()
     if by == "line":
         found = np.interp(inside, t.numpy(), s.double().numpy())
-    elif by == "spline":
+    else:
         from scipy.interpolate import CubicSpline
 
         found = CubicSpline(t.numpy(), s.double().numpy())(inside)
-    else:
-        raise ValueError(f"by must be 'line' or 'spline', got {by!r}")
     return torch.from_numpy(found).to(s.dtype)
