@@ -5,6 +5,7 @@ import os
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -309,6 +310,22 @@ def test_bad_recordings_are_named(change, words):
 def test_bad_cuts_are_named(options, words):
     with pytest.raises(ValueError, match=words):
         trials(staircase(), **({"seconds": 1.0} | options))
+
+
+@pytest.mark.parametrize("length", [6, 8])
+def test_an_ecog_has_its_time_first_however_short(length):
+    short = Ecog(
+        torch.arange(length * 8.0).reshape(length, 8), torch.arange(length * 1.0)[:, None], 1.0, tuple("abcdefgh")
+    )
+    cut = trials(short, 2.0)
+    assert cut.inputs.shape == (length // 2, 1, 8, 2) and torch.equal(cut.inputs[0, 0], short.signal[:2].T)
+    with pytest.raises(ValueError, match=f"movement must have the {length} samples of the signal, got 2"):
+        trials(short._replace(movement=short.movement[:2]), 2.0)
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers():
+    assert as_ecog(torch.rand(20, 3), [np.int64(1)], 1.0).movement.shape == (20, 1)
+    assert simulated_ecog(n_electrodes=np.int64(12), n_trials=2)[0].ecog.signal.shape[1] == 12
 
 
 def test_rates_of_the_recording_are_checked_and_movements_must_be_chosen():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -66,25 +66,23 @@ def as_ecog(signal, movement, rate: float, *, names: Sequence[str] | None = None
         rate: samples a second; where nobody knows it, 1 makes a second of a sample
         names: of the channels of `signal`
     """
-    if not isinstance(rate, Real) or not 0 < rate < math.inf:
-        raise ValueError(
-            f"rate must be a positive number of samples a second, got {rate!r}: give 1 to count in samples"
-        )
+    rate = _rate(rate)
     signal = _time_first(signal, "signal")
     names = tuple(f"channel_{i}" for i in range(signal.shape[1])) if names is None else tuple(map(str, names))
     if len(names) != signal.shape[1]:
         raise ValueError(f"names must be {signal.shape[1]}, one for each channel, got {len(names)}")
-    if isinstance(movement, Sequence) and all(isinstance(i, int) for i in movement) and len(movement) < len(signal):
+    numbers = isinstance(movement, Sequence) and all(isinstance(i, Integral) for i in movement)
+    if numbers and len(movement) < len(signal):
         there = [whole(i, "movement", 0, signal.shape[1] - 1) for i in movement]
         rest = [i for i in range(signal.shape[1]) if i not in there]
         if not there or not rest:
             raise ValueError(f"movement must name some channels and leave others, got {list(movement)}")
-        return Ecog(signal[:, rest], signal[:, there], float(rate), tuple(names[i] for i in rest))
+        return Ecog(signal[:, rest], signal[:, there], rate, tuple(names[i] for i in rest))
     movement = as_series(movement, "movement").double()
     movement = movement.unsqueeze(1) if movement.ndim == 1 else _time_first(movement, "movement")
     if len(movement) != len(signal):
         raise ValueError(f"movement must have the {len(signal)} samples of the signal, got {len(movement)}")
-    return Ecog(signal, movement, float(rate), names)
+    return Ecog(signal, movement, rate, names)
 
 
 def trials(
@@ -111,7 +109,9 @@ def trials(
         points: moments at which the movement is asked, without a threshold
     """
     signal, movement = as_series(ecog.signal, "signal", ndim=(2,)), as_series(ecog.movement, "movement", ndim=(2,))
-    rate = as_ecog(signal, movement, ecog.rate, names=ecog.names).rate
+    rate = _rate(ecog.rate)
+    if len(movement) != len(signal):
+        raise ValueError(f"movement must have the {len(signal)} samples of the signal, got {len(movement)}")
     width = _samples(seconds, "seconds", rate, len(signal))
     step = width if every is None else _samples(every, "every", rate, len(signal))
     if channel is not None:
@@ -145,6 +145,14 @@ def _labels(followed: Tensor, threshold: float | str) -> tuple[Tensor, Tensor]:
         gone = "rest" if len(labels) and labels[0] else "a move"
         raise ValueError(f"threshold {threshold:.4g} leaves no trial of {gone}: take another, or shorter trials")
     return kept, labels
+
+
+def _rate(rate) -> float:
+    if not isinstance(rate, Real) or not 0 < rate < math.inf:
+        raise ValueError(
+            f"rate must be a positive number of samples a second, got {rate!r}: give 1 to count in samples"
+        )
+    return float(rate)
 
 
 def _samples(value, name: str, rate: float, length: int) -> int:

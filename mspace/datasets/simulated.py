@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 
 import torch
 from torch import Generator, Tensor
@@ -78,7 +78,7 @@ def simulated_ecog(
         rise: of high gamma
         noise: standard deviation of each electrode's own noise, where the background of a region has 1
     """
-    least, most = (n_electrodes,) * 2 if isinstance(n_electrodes, int) else n_electrodes
+    least, most = (n_electrodes,) * 2 if isinstance(n_electrodes, Integral) else n_electrodes
     n_regions = GRID[0] * GRID[1]
     active = sorted({whole(k, "active", 0, n_regions - 1) for k in active})
     if not active:
