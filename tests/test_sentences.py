@@ -119,6 +119,16 @@ def test_without_the_package_it_says_how_to_get_it(monkeypatch, name):
         minilm()
 
 
+@needs_minilm
+def test_reading_it_leaves_the_global_stream_alone():
+    before = torch.get_rng_state()
+    _, tokenize = minilm()
+    assert torch.equal(before, torch.get_rng_state())
+    for wrong in ("a sentence, not a list of them", []):
+        with pytest.raises(ValueError, match="sentences must be one or more, in a list"):
+            tokenize(wrong)
+
+
 def test_topics_are_drawn_with_all_their_pairs():
     found = sentence_pairs()
     draws = found.resample(50, generator=seeded(0))
@@ -133,3 +143,18 @@ def test_topics_are_drawn_with_all_their_pairs():
 def test_heads_that_do_not_share_the_width_are_refused():
     with pytest.raises(ValueError, match="heads must divide the width, got 5 and 12"):
         SentenceEncoder(width=12, heads=5)
+    with pytest.raises(ValueError, match="heads must be a whole number of at least 1, got 0"):
+        SentenceEncoder(width=12, heads=0)
+
+
+@pytest.mark.parametrize(
+    ("ids", "mask", "says"),
+    [
+        ((2, 10), (2, 10), "input_ids must hold at most 9 word pieces a row, got 10"),
+        ((2, 8), (2, 9), r"must both be \(N, T\), got \(2, 8\) and \(2, 9\)"),
+        ((8,), (8,), r"must both be \(N, T\)"),
+    ],
+)
+def test_sentences_that_do_not_fit_are_refused(small, ids, mask, says):
+    with pytest.raises(ValueError, match=says):
+        small(torch.zeros(ids, dtype=torch.long), torch.ones(mask, dtype=torch.long))

