@@ -811,6 +811,14 @@ def test_a_constant_feature_does_not_divide_by_zero():
     assert not x[:, 4].any() and not held[:, 4].any()
 
 
+def test_components_without_variance_stay_at_zero():
+    table = some_table()
+    twice = table._replace(inputs=torch.cat([table.inputs, table.inputs.sum(1, keepdim=True)], 1))  # of rank 5
+    (x, _), (held, _) = datasets.learn_and_test(twice, 30, components=6)
+    assert torch.allclose(x[:, :5].std(0), torch.ones(5).double()) and x[:, 5].abs().max() < 1e-12
+    assert held[:, 5].abs().max() < 1e-12
+
+
 @pytest.mark.parametrize("options", [{"n_learn": 1}, {"n_learn": 40}, {"n_learn": 30, "components": 6}])
 def test_divisions_that_cannot_be_name_the_number(options):
     with pytest.raises(ValueError, match=list(options)[-1]):

@@ -17,7 +17,7 @@ def learn_and_test(
     """The rows of a table in random order, the first `n_learn` to learn from and the rest held out.
 
     Features are centred and brought to unit variance by the learning part alone. Those that are constant there stay at
-    zero, give or take the held-out part.
+    zero, give or take the held-out part; so do components in which it has no variance but that of rounding.
 
     Args:
         n_learn: at least 2, and less than there are rows
@@ -35,5 +35,6 @@ def learn_and_test(
         components = whole(components, "components", 1, min(n_learn - 1, width))
         x = x @ torch.linalg.svd(x[:n_learn], full_matrices=False)[2][:components].T
     size = x[:n_learn].std(0)
-    x = x / torch.where(size > 0, size, 1.0)
+    nothing = 0.0 if components is None else max(n_learn, width) * torch.finfo(x.dtype).eps * float(size.max())
+    x = x / torch.where(size > nothing, size, 1.0)
     return (x[:n_learn], y[:n_learn]), (x[n_learn:], y[n_learn:])
