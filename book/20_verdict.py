@@ -60,8 +60,8 @@ plot.book_style()
 # stride. It is **open** if our data cannot tell. One rule comes before all others: each claim was given the best chance that
 # we could think of, on its own data, before it was judged.
 #
-# A claim that names a section, a figure, a definition or an algorithm is one of the paper's. The others are ours, or what a
-# reader might expect.
+# A claim that names the abstract, a section, a figure, a definition or an algorithm is one of the paper's. The others
+# are ours, or what a reader might expect.
 
 # %% tags=["hide-input"]
 KINDS = ("holds", "holds if", "does not hold", "open")
@@ -148,10 +148,10 @@ for notebook in chapters:
 listed(of_paper, "does not hold")
 
 # %% [markdown]
-# Two mistakes are behind most of these rows. Networks from different starts were averaged before their units were put in one
-# order, so that the mean and the covariance of "neuron 7" describe no neuron. And results were not set beside a control, so
-# that what chance gives was taken for structure. Neither touches the idea. A row of weights *is* a random vector, and where
-# its distribution is estimated with care, it tells things that a single network does not.
+# Two mistakes are behind many of these rows. Networks from different starts were averaged before their units were put
+# in one order, so that the mean and the covariance of "neuron 7" describe no neuron. And results were not set beside a
+# control, so that what chance gives was taken for structure. Neither touches the idea. A row of weights *is* a random
+# vector, and where its distribution is estimated with care, it tells things that a single network does not.
 #
 # ## The paper: what holds on a condition
 
@@ -177,11 +177,10 @@ listed(ours, *KINDS)
 #   is the uncertainty of an estimate.
 # - **Give neurons names before you average them.** Start all members at one trained network, or align them, and check that the
 #   mean network still works.
-# - **Draw blocks where data are dependent.** Overlapping windows make every other interval too narrow.
+# - **Draw blocks where data are dependent.** With overlapping windows all other intervals are too narrow.
 # - **Put a control beside each figure.** Random partitions, a null model of the modularity, a small network from scratch,
 #   repeating the last stride.
-# - **Refit what reads the neurons.** Which of them go matters far less, once the outgoing weights of those that stay are
-#   fitted anew.
+# - **Refit what reads the neurons.** Which of them go matters less, once the outgoing weights of those that stay are fitted anew, and least where many stay.
 # - **Count what is stored.** A network is smaller when numbers are gone, not when they are equal.
 #
 # What is left open is in the rows above that say so. To try the methods on a network of your own, go to
