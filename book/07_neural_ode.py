@@ -394,8 +394,9 @@ TextTable(
 )
 
 # %% [markdown]
-# The random start is far behind, although its training took longer. Training everything hardly changes the one encoder with which
-# it began; the mean of five encoders from independent starts is another matter. Not in the table is what did no better on trial 8: windows of three or four strides, weight decay for the encoders, a bend from the beginning.
+# The random start is far behind. Training everything hardly changes the one encoder with which it began; the mean of
+# five encoders from independent starts is another matter. Not in the table is what did no better on trial 8: windows of
+# three or four strides, weight decay for the encoders, a bend from the beginning.
 #
 # ## Walking: the held-out trial
 #
@@ -503,8 +504,8 @@ TextTable(
 # and not to be told from it over all 53. It owes this to its five starts. The one encoder alone is behind, and training
 # it, field and all, through the solver, gains less than four more starts do.
 #
-# And a word on the solver: it damps the fastest oscillation until a tenth or less is left after a stride. Network and
-# solver are one model; with a finer step it would be another.
+# And a word on the solver: it damps the fastest oscillation nearly away within a stride. Network and solver are one
+# model; with a finer step it would be another.
 #
 # ## Samples that are missing
 #

@@ -702,8 +702,8 @@ rows = [
 TextTable(["claim", "verdict", "what we found"], rows)
 
 # %% [markdown]
-# For a video of your own: look at the scores of the first pictures. If they repeat, MSSA with two components a
-# picture is a good first answer, and costs nothing. If one thing moves, try a code of one number.
+# For a video of your own: look at the scores of the first pictures. If they repeat, MSSA with two components a picture
+# is a good first answer, and costs little. If one thing moves, try a code of one number.
 #
 # ```{exercise} Nothing lost, nothing gained
 # :label: ex-lossless

@@ -295,7 +295,7 @@ assert entangled.shares[0][4:6].min() > 0.99 and entangled.shares[0].sum() < 2.0
 # the targets have weights too {cite}`isachenko2022`. The classical example has three features, of which the last two
 # are alike. Of its two targets, the first comes once or four times, the second once. With four copies of one target the
 # sum forgets the feature that the other target needs; the min-max program, in which targets are weighed against us,
-# gives it back. **Check** against the printed numbers.
+# gives it back. **Check** against the numbers printed with it.
 
 # %%
 similar = torch.tensor([[1, 0, 0], [0, 1, 0.8], [0, 0.8, 1]], dtype=torch.float64)
