@@ -483,6 +483,7 @@ def test_half_precision_is_refused():
         (torch.ones(2, 3, 5) / 5, r"or \(4, R, 5\)"),
         (torch.full((3, 5), math.nan), "finite: set the weights of missing electrodes to zero"),
         (torch.ones(3, 5), "rows that sum to one"),
+        (torch.tensor([[0.0], [0.2], [0.3]]).expand(3, 5), "are zero.*, got 1.5"),  # zeros are not the worst
         (torch.ones(2, 5) / 5, r"x must be"),  # of other regions than the network has
     ],
 )
@@ -498,13 +499,23 @@ def test_bad_regions_are_named():
         ({"centres": torch.full((2, 2), math.nan)}, "centres must be finite"),
         ({"width": 0}, "width must be a positive number"),
         ({"missing": torch.zeros(4)}, r"missing must be a mask \(4,\)"),
+        ({"reach": math.nan}, "reach must be a positive number of widths, got nan"),
         ({"empty": "none"}, "empty must be 'error' or 'zero'"),
         ({"missing": torch.ones(4, dtype=torch.bool)}, r"centres \[0, 1\] have no electrode"),
     ]:
         with pytest.raises(ValueError, match=words):
             regions(**(good | change))
-    with pytest.raises(ValueError, match="n_channels must be at least the 5"):
-        with_projection(noise(2, 1, 5, 64), shares(3, 5), 4)
+    for few in (4, 5.5):
+        with pytest.raises(ValueError, match=f"n_channels must be a whole number of at least 5, got {few}"):
+            with_projection(noise(2, 1, 5, 64), shares(3, 5), few)
+    with pytest.raises(ValueError, match=r"projection must be one for all trials, \(3, C\), got \(2, 3, 5\)"):
+        small(channels=3, projection=torch.ones(2, 3, 5) / 5)
+
+
+def test_counts_as_trials_do_not_make_counts_of_the_weights():
+    whole = torch.arange(2 * 5 * 64).reshape(2, 1, 5, 64)
+    packed = with_projection(whole, shares(3, 5))
+    assert torch.equal(packed, with_projection(whole.double(), shares(3, 5)))
 
 
 def test_layers_are_ordinary_ones():

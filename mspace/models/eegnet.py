@@ -181,6 +181,11 @@ class HTNet(EEGNet):
 
     def _take(self, projection: Tensor | None) -> None:
         given = None if projection is None else as_projection(projection, self.n_channels).to(self.temporal.weight)
+        if given is not None and given.ndim != 2:
+            raise ValueError(
+                f"projection must be one for all trials, ({self.n_channels}, C), got {tuple(given.shape)}: those of "
+                "several subjects come with the trials, see `with_projection`"
+            )
         self.projection = given
 
     def for_subject(self, projection: Tensor | None) -> HTNet:

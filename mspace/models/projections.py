@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..checks import as_tensor
+from ..checks import as_tensor, whole
 from .histories import asked
 
 __all__ = ["as_projection", "regions", "unpacked", "with_projection"]
@@ -35,6 +35,8 @@ def regions(positions, centres, *, width: float, missing=None, empty: str = "err
         raise ValueError("centres must be finite, and some: leave out the regions that have no place")
     if not (isinstance(width, (int, float)) and 0 < width < float("inf")):
         raise ValueError(f"width must be a positive number in the units of the positions, got {width!r}")
+    if not (isinstance(reach, (int, float)) and reach > 0):
+        raise ValueError(f"reach must be a positive number of widths, got {reach!r}")
     if empty not in ("error", "zero"):
         raise ValueError(f"empty must be 'error' or 'zero', got {empty!r}")
     gone = ~torch.isfinite(positions).all(1)
@@ -61,15 +63,14 @@ def with_projection(x: Tensor, projection: Tensor, n_channels: int | None = None
     The weights of each electrode follow its samples; electrodes up to `n_channels` that the subject lacks are zeros.
     So trials of all subjects can be put together by `torch.cat`, and given to `HTNet`.
     """
+    x = as_tensor(x, "x")
     if x.ndim != 4 or x.shape[1] != 1:
         raise ValueError(f"x must be trials (B, 1, channels, time), got {tuple(x.shape)}")
     p = as_projection(projection).to(x)
     c = x.shape[2]
     if p.shape[-1] != c or (p.ndim == 3 and len(p) not in (1, len(x))):
         raise ValueError(f"projection must be (R, {c}) or ({len(x)}, R, {c}) for these trials, got {tuple(p.shape)}")
-    more = 0 if n_channels is None else n_channels - c
-    if more < 0:
-        raise ValueError(f"n_channels must be at least the {c} of these trials, got {n_channels}")
+    more = 0 if n_channels is None else whole(n_channels, "n_channels", c) - c
     packed = torch.cat([x, p.mT.expand(len(x), -1, -1).unsqueeze(1)], 3)
     return torch.nn.functional.pad(packed, (0, 0, 0, more))
 
@@ -88,7 +89,8 @@ def as_projection(given, n_regions: int | None = None) -> Tensor:
     if asked(torch.isfinite(p).all()) is False:
         raise ValueError("projection must be finite: set the weights of missing electrodes to zero, as `regions` does")
     total = p.sum(-1)
-    if asked((((total - 1).abs() < OFF) | (p == 0).all(-1)).all()) is False:
-        worst = float(total.flatten()[(total - 1).abs().flatten().argmax()])
+    off = (total - 1).abs().masked_fill((p == 0).all(-1), 0.0)
+    if asked((off < OFF).all()) is False:
+        worst = float(total.flatten()[off.flatten().argmax()])
         raise ValueError(f"projection must have rows that sum to one (or are zero), got {worst:.3g}: divide by the sum")
     return p
