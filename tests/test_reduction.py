@@ -35,7 +35,7 @@ from mspace.reduction import (
     tradeoff,
 )
 from mspace.reduction.calibration import moments_of
-from mspace.reduction.passes import halves
+from mspace.reduction.passes import halves, seen
 from mspace.reduction.refinement import discrepancy
 from mspace.reduction.starts import clusters
 from mspace.reduction.wires import wire_of
@@ -315,6 +315,20 @@ def test_places_that_fill_up_short_sentences_do_not_count():
     best = torch.linalg.lstsq(columns, net.outer(h)).solution
     assert torch.allclose(small.outer.weight.T, best[:-1], atol=1e-6)
     assert torch.allclose(shrink(net, "inner", 6, "outer", calibration=filled)(**filled), net(**filled), atol=1e-5)
+
+
+def test_a_mask_of_places_is_none_of_channels():
+    class Channels(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.outer = nn.Conv1d(5, 5, 1), nn.Conv1d(5, 5, 1)
+
+        def forward(self, words, attention_mask):
+            return self.outer(torch.relu(self.inner(words)))
+
+    net, x = Channels().double(), normal(40, 5, 5)
+    masked = {"words": x, "attention_mask": (torch.arange(5) < 3).expand(40, 5)}
+    assert seen(net, ["inner"], masked)["inner"].input.shape == (40, 5, 5)
 
 
 def test_several_readers_of_one_layer():

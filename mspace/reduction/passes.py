@@ -53,17 +53,19 @@ def answer(model: nn.Module, inputs):
 def seen(model: nn.Module, names: Sequence[str], inputs, *, stop: bool = True) -> dict[str, Seen]:
     """What the named layers read and answer; the pass ends when all have, unless `stop` is False.
 
-    Where the inputs are a dictionary with an `attention_mask`, layers that treat places one by one are seen at the
-    places where it is not 0: what fills up short sentences is no data.
+    Where the inputs are a dictionary with an `attention_mask`, dense layers, which treat places one by one, are seen
+    at the places where it is not 0: what fills up short sentences is no data.
     """
     found: dict[str, Seen] = {}
     there = inputs.get("attention_mask") if isinstance(inputs, dict) else None
 
     def look(name):
-        def hook(_module, given, output):
+        def hook(module, given, output):
             if name in found:
                 raise ValueError(f"layer {name!r} is used twice in one pass: give each place weights of its own first")
-            found[name] = Seen(given[0], output) if there is None else _unfilled(given[0], output, there)
+            found[name] = Seen(given[0], output)
+            if there is not None and isinstance(module, nn.Linear):
+                found[name] = _unfilled(given[0], output, there)
             if stop and len(found) == len(names):
                 raise _Enough
 
