@@ -105,8 +105,9 @@ def oscillator_ode(
 def responses(model: NeuralODE) -> Tensor:
     """What each number of the state at the start adds to the answer, (n_latent, horizon), if field and decoder are linear.
 
-    The work of the solver, done once: the model's answer is then ``encoder(x) @ responses(model)``, and least squares or
-    a network for the states alone can be fitted without solving anything.
+    The work of the solver, done once: the model's answer is then ``encoder(x) @ responses(model)``, plus what it answers
+    from a state of zeros if layers have biases, and least squares or a network for the states alone can be fitted without
+    solving anything.
     """
     units = torch.eye(model.n_latent).to(model.encoder.weight)
     times = torch.arange(model.horizon + 1).to(units) / model.unit
