@@ -303,6 +303,10 @@ def test_windows_are_trained_on_without_a_copy():
         ({"optimizer": torch.optim.LBFGS}, "LBFGS mixes parameters"),
         ({"seeds": [1]}, "one for each member"),
         ({"model": nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3, track_running_stats=False)).double()}, "GroupNorm"),
+        (
+            {"model": nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)).double(), "batch_size": 23},
+            "batch of one example",
+        ),
         ({"model": nn.Identity()}, "no parameters"),
     ],
 )
@@ -318,6 +322,22 @@ def test_bad_input_is_refused_before_training(change, said):
         train_ensemble(
             options.pop("model"), options.pop("data"), options.pop("loss"), options.pop("n_models"), **options
         )
+
+
+def test_dense_networks_with_batch_normalisation_are_batched():
+    net = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 3)).double()
+    state = net.named_parameters(), net.named_buffers()
+    parameters, buffers = ({k: v.detach().expand(2, *v.shape).clone() for k, v in named} for named in state)
+    assert type(stack_of(net, parameters, *regression(), F.mse_loss, [0, 1], buffers)) is BatchedStack
+
+
+def test_instance_normalisation_gathers_for_each_member():
+    shape = nn.Unflatten(1, (1, 4)), nn.InstanceNorm1d(1, track_running_stats=True), nn.Flatten()
+    net, data = nn.Sequential(*shape, *dense(4, 3)).double(), regression()
+    found = train_ensemble(net, data, F.mse_loss, 2, epochs=2, seeds=[1, 2])
+    assert torch.allclose(found.report["loss"], torch.stack([F.mse_loss(o, data[1]) for o in found(data[0])]))
+    assert (found.buffers["1.running_var"] != 1).all()
+    assert torch.allclose(train_ensemble(net, data, F.mse_loss, 1, epochs=2, seeds=[2])(data[0])[0], found(data[0])[1])
 
 
 @pytest.mark.parametrize("twice", ["activation", "layer"])

@@ -128,7 +128,7 @@ def _awake(model: nn.Module) -> nn.Module:
     """A copy in training mode, but for normalisations whose statistics were put to rest."""
     template = copy.deepcopy(model).train()
     for ours, theirs in zip(template.modules(), model.modules()):
-        if isinstance(theirs, nn.modules.batchnorm._BatchNorm):
+        if isinstance(theirs, nn.modules.batchnorm._NormBase):
             ours.training = theirs.training
     return template
 
@@ -249,6 +249,24 @@ def _check(
     if patience is not None and validation is None:
         raise ValueError("patience needs validation=(inputs, targets), held-out data to be patient about")
     _check_model(model, data, loss, gathers=True)
+    seen = n if resample is None else resample.shape[1]
+    if epochs and 1 in (batch_size, seen % batch_size):
+        _check_alone(model, data[0][:1], batch_size)
+
+
+def _check_alone(model: nn.Module, x: Tensor, batch_size: int) -> None:
+    """Refuses batch normalisation over one number, as the last batch, or every one, would have."""
+    alone = _awake(model)
+    if not any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in alone.modules()):
+        return
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            alone(x)
+    except ValueError as why:
+        raise ValueError(
+            f"batch_size {batch_size} makes a batch of one example, which batch normalisation cannot take ({why}): take "
+            "another size, or model.eval() to keep the statistics it has"
+        ) from why
 
 
 def _check_data(what: str, pair) -> None:

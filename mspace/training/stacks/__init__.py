@@ -32,7 +32,8 @@ def stack_of(template: nn.Module, parameters, x: Tensor, y: Tensor, loss, seeds,
     if not random:
         before = {k: v.clone() for k, v in stack.fixed.items()}
         try:
-            stack.gradient(torch.zeros(stack.size, 1, dtype=torch.long))
+            # two examples, as batch normalisation wants
+            stack.gradient(torch.zeros(stack.size, min(2, len(x)), dtype=torch.long))
             stack.answers(x[:1])
             stack.fixed = before  # the trial has moved the statistics of batch normalisation
             return stack

@@ -13,8 +13,8 @@ EVALUATED_AT_ONCE = 1 << 22  # numbers an answer of the whole stack may hold
 
 
 def gathered(template: nn.Module) -> set[str]:
-    """Names of the buffers that training moves: the statistics of batch normalisation."""
-    norms = {n: m for n, m in template.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training}
+    """Names of the buffers that training moves: the statistics of batch and instance normalisation."""
+    norms = {n: m for n, m in template.named_modules() if isinstance(m, nn.modules.batchnorm._NormBase) and m.training}
     return {f"{n}.{k}".lstrip(".") for n, m in norms.items() for k, _ in m.named_buffers(recurse=False)}
 
 
