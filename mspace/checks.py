@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["as_recordings", "as_series", "as_tensor", "between", "normal", "seeded", "whole"]
+__all__ = ["as_recordings", "as_series", "as_tensor", "between", "names_of", "normal", "seeded", "whole"]
 
 
 def whole(value, name: str, least: int, most: int | None = None) -> int:
@@ -40,9 +40,12 @@ def as_tensor(values, name: str) -> Tensor:
         try:
             array = np.asarray(values)
         except ValueError as why:
-            raise ValueError(f"{name} must be an array of real numbers, got a ragged one") from why
+            came = "a ragged one" if isinstance(values, Sequence) else type(values).__name__
+            raise ValueError(f"{name} must be an array of real numbers, got {came}") from why
         if array.dtype.kind not in "fiu":
-            raise ValueError(f"{name} must be an array of real numbers, got dtype {array.dtype}")
+            plain = array.dtype != object or isinstance(values, (Sequence, np.ndarray))
+            came = f"dtype {array.dtype}" if plain else type(values).__name__
+            raise ValueError(f"{name} must be an array of real numbers, got {came}")
         if not array.dtype.isnative or array.dtype.itemsize > 8:
             array = array.astype(np.float64)
         values = torch.from_numpy(np.require(array, requirements=["C", "W"]))
@@ -73,6 +76,18 @@ def as_recordings(series) -> tuple[list[Tensor], bool]:
     if len(shapes) > 1:
         raise ValueError(f"recordings must have the same channels, got trailing shapes {sorted(shapes)}")
     return parts, several
+
+
+def names_of(given, what: str = "layer") -> tuple[str, ...]:
+    """One name of a layer or several; numbers and modules are none, though a Sequential counts its layers."""
+    try:
+        names = (given,) if isinstance(given, str) else tuple(given)
+    except TypeError:
+        names = ()
+    if not all(isinstance(n, str) for n in names) or not (names or isinstance(given, Sequence)):
+        came = type(given).__name__ if isinstance(given, torch.nn.Module) else repr(given)
+        raise ValueError(f"{what} must be a name as in named_modules(), such as '0', or several, got {came}")
+    return names
 
 
 def seeded(seed: int) -> torch.Generator:

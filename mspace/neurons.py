@@ -10,7 +10,7 @@ import torch
 from scipy.special import gammaincinv
 from torch import Tensor, nn
 
-from .checks import between
+from .checks import between, names_of
 
 __all__ = ["NeuronDistribution", "weight_of"]
 
@@ -183,8 +183,7 @@ def weight_of(model: nn.Module, layer: str | Sequence[str], *, axis: int = 0) ->
     """
     if axis not in (0, 1):
         raise ValueError(f"axis must be 0 (rows) or 1 (columns), got {axis}")
-    names = [layer] if isinstance(layer, str) else list(layer)
-    return live_weight_of(model, names, axis).detach().clone()
+    return live_weight_of(model, names_of(layer), axis).detach().clone()
 
 
 def live_weight_of(model: nn.Module, names: Sequence[str], axis: int) -> Tensor:

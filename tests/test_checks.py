@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from mspace.checks import as_recordings, as_series, as_tensor, between, normal, seeded, whole
+from mspace import NeuronDistribution, rows_of, weight_of
+from mspace.checks import as_recordings, as_series, as_tensor, between, names_of, normal, seeded, whole
+from mspace.covariance.layout import positions
 from mspace.tables import TextTable
 
 
@@ -78,7 +80,10 @@ def test_whole_numbers_that_float32_lacks_are_kept():
         (["a", "b"], "got dtype <U1"),
         ([1j], "got dtype complex128"),
         ([True, False], "got dtype bool"),
-        (None, "got dtype object"),
+        (None, "got NoneType"),
+        ([None], "got dtype object"),
+        (torch.nn.Linear(1, 1), "got Linear"),
+        (NeuronDistribution(torch.zeros(5, 2), torch.eye(2).repeat(5, 1, 1)), "got NeuronDistribution"),
         (torch.zeros(2, dtype=torch.complex64), "got dtype torch.complex64"),
         (torch.zeros(2, dtype=torch.bool), "got dtype torch.bool"),
     ],
@@ -177,3 +182,22 @@ def test_a_stored_table_is_read_back(tmp_path):
         TextTable.stored(file, ["verdict"])
     with pytest.raises(ValueError, match="notebook must be an executed"):
         TextTable.stored(tmp_path / "b.ipynb", ["MASE"])
+
+
+def test_names_of_layers():
+    assert names_of("0") == ("0",) and names_of(["gate", "up"]) == names_of(("gate", "up")) == ("gate", "up")
+    for given, said in (
+        (0, "got 0"),
+        (torch.nn.Linear(1, 1), "got Linear"),
+        ([0, 2], r"got \[0, 2\]"),
+        (None, "got None"),
+    ):
+        with pytest.raises(ValueError, match=f"feeds must be a name as in .*, {said}"):
+            names_of(given, "feeds")
+
+
+def test_a_number_is_no_name_of_a_layer():
+    net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
+    for asked in (weight_of, rows_of, positions):
+        with pytest.raises(ValueError, match="must be a name as in"):
+            asked(net, 0)

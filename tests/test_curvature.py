@@ -890,3 +890,23 @@ def test_a_module_used_twice_is_used_twice(twice):
     plain = nn.Sequential(*[nn.Sequential(m) for m in net])  # never taken for a stack of dense layers
     found = [sandwich(m, data, F.mse_loss, curvature="gauss_newton", damping=0.1).cov() for m in (net, plain)]
     assert torch.allclose(*found, rtol=1e-8)
+
+
+def test_integer_targets_of_a_squared_error():
+    for method in (sandwich, laplace):
+        with pytest.raises(ValueError, match=r"targets must be floating point for a squared error, got torch.int64"):
+            method(nn.Sequential(nn.Linear(3, 2)).double(), (X, Y.long()), F.mse_loss)
+
+
+def test_second_derivative_of_attention():
+    torch.manual_seed(0)
+    block = nn.Sequential(nn.TransformerEncoderLayer(2, 1, 2, batch_first=True), nn.Flatten(), nn.Linear(6, 1)).double()
+    x, y = noise(10, 3, 2), noise(10, 1, seed=1)
+    block.eval()
+    params = dict(block.named_parameters())
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        exact = torch.autograd.functional.hessian(
+            lambda w: F.mse_loss(torch.func.functional_call(block, unflatten(block, w), (x,)), y), flatten(block)
+        )
+    assert len(exact) == sum(p.numel() for p in params.values())
+    assert torch.allclose(matrices.hessian(block, (x, y), F.mse_loss), exact, atol=1e-10)

@@ -156,3 +156,12 @@ def test_the_root_of_a_covariance_is_the_symmetric_one():
     root = post.blocks[0].root()[0]
     assert torch.allclose(root, root.T, atol=1e-10) and torch.linalg.eigvalsh(root).min() > -1e-9
     assert torch.allclose(root @ root, post.cov(), atol=1e-8)
+
+
+def test_conditioning_what_is_semidefinite_no_more():
+    model = net()
+    cov = torch.eye(len(flatten(model)), dtype=torch.float64)
+    cov[0, 0] = -1e-3
+    post = GaussianPosterior.of(model, [Block(torch.arange(len(cov))[None], cov[None])])
+    with pytest.raises(ValueError, match=r"posterior is too ill-conditioned .* damping= .* eigenvalue -0.001"):
+        post.condition("2.bias", 0.0)

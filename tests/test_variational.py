@@ -727,3 +727,20 @@ def test_bad_predictions_are_named():
     for call, words in cases:
         with pytest.raises(ValueError, match=words):
             call()
+
+
+def test_a_transformer_of_torch_is_trained():
+    torch.manual_seed(0)
+    block = nn.Sequential(nn.TransformerEncoderLayer(4, 2, 4, batch_first=True), nn.Flatten(), nn.Linear(12, 1))
+    x, y = torch.randn(20, 3, 4, generator=seeded(0)), torch.randn(20, 1, generator=seeded(1))
+    fast = torch.backends.mha.get_fastpath_enabled()
+    report = variational(block, (x, y), F.mse_loss, epochs=2, generator=seeded(2)).report
+    assert math.isfinite(report["elbo"]) and torch.backends.mha.get_fastpath_enabled() == fast
+
+
+def test_what_cannot_predict_is_told():
+    for given in (nn.Linear(1, 1), torch.zeros(3, 1)):
+        with pytest.raises(ValueError, match=f"posterior must be a GaussianPosterior .*, got {type(given).__name__}"):
+            predict(given, torch.zeros(3, 1))
+    with pytest.raises(ValueError, match=r"4 classes from 0 to 1, got torch.int64 of shape .*, from 1 to 2"):
+        calibration(torch.full((4, 2), 0.5), torch.tensor([1, 2, 1, 2]))

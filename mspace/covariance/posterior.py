@@ -189,7 +189,13 @@ class GaussianPosterior:
                 if not known.any():
                     blocks.append(Block(index[None], cov[None]))
                 elif not known.all():
-                    one = NeuronDistribution(self.mean[index][None], cov[None])
+                    try:
+                        one = NeuronDistribution(self.mean[index][None], cov[None])
+                    except ValueError as why:
+                        raise ValueError(
+                            "posterior is too ill-conditioned to be conditioned on some of its parameters: make it with "
+                            f"more damping= or prior_precision=, or less correlated, structure='layer' ({why})"
+                        ) from why
                     given = one.condition(known.nonzero().flatten().tolist(), mean[index[known]])
                     mean[index[~known]] = given.mean[0]
                     blocks.append(Block(index[~known][None], given.cov))

@@ -49,6 +49,10 @@ def predict(
         for "gaussian" the mean over draws and the noise plus the variance over draws, each (B, ...); for
         "categorical" the mean of the classes' probabilities, (B, C, ...)
     """
+    if not isinstance(posterior, (GaussianPosterior, Ensemble)):
+        raise ValueError(
+            f"posterior must be a GaussianPosterior or an Ensemble, got {type(posterior).__name__}: see bootstrap, laplace"
+        )
     report = posterior.report
     likelihood = report.get("likelihood") if likelihood is None else likelihood
     if likelihood not in KINDS:
@@ -126,8 +130,10 @@ def _classes(probabilities, targets, bins: int) -> dict[str, float]:
     if not good or (p.sum(1) - 1).abs().max() > 1e-4:
         raise ValueError(f"prediction must be probabilities (B, C) that sum to one, got shape {tuple(p.shape)}")
     if targets.shape != p.shape[:1] or targets.is_floating_point() or targets.min() < 0 or targets.max() >= p.shape[1]:
+        found = f", from {targets.min()} to {targets.max()}" if targets.numel() else ""
         raise ValueError(
-            f"targets must be {len(p)} classes from 0 to {p.shape[1] - 1}, got shape {tuple(targets.shape)}"
+            f"targets must be {len(p)} classes from 0 to {p.shape[1] - 1}, got {targets.dtype} of shape "
+            f"{tuple(targets.shape)}{found}"
         )
     confidence, chosen = p.max(1)
     hit = (chosen == targets).double()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..alignment.symmetry import Symmetry, symmetry_of
+from ..checks import names_of
 from .layers import fold, read_rows
 
 __all__ = ["Wire", "read", "rows_of", "wire_of"]
@@ -90,8 +91,8 @@ def wire_of(model: nn.Module, layer, feeds=None, *, activation=None, norm=None) 
 
 
 def _names(given, what: str) -> tuple[str, ...]:
-    names = (given,) if isinstance(given, str) else tuple(given)
-    if not names or not all(isinstance(n, str) for n in names) or len(set(names)) < len(names):
+    names = names_of(given, what)
+    if not names or len(set(names)) < len(names):
         raise ValueError(f"{what} must be the name of a layer, or different names, got {given!r}")
     return names
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...training import Data, Loss
 from .moments import Grams
@@ -82,7 +83,7 @@ class Curvature:
         own = {k: fixed[k].detach().clone().requires_grad_() for k in problem.free}
         wide = problem.x[0].numel() + problem.y[0].numel()
         for x, y, _ in problem.pieces(max(1, SEEN // wide)):
-            with torch.enable_grad():
+            with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
                 value = problem.loss(functional_call(problem.net, {**fixed, **own}, (x,)), y)
                 slopes = torch.autograd.grad(value, own.values(), create_graph=True, materialize_grads=True)
                 slope = _flat(slopes)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...checks import whole
@@ -127,7 +128,9 @@ class Plan:
 def check_data(data) -> None:
     """A pair of finite tensors of one length."""
     if not isinstance(data, (tuple, list)) or len(data) != 2 or not all(isinstance(t, Tensor) for t in data):
-        raise ValueError(f"data must be a pair of tensors (inputs, targets), got {type(data).__name__}")
+        several = isinstance(data, (tuple, list)) and len(data) < 9
+        came = f"({', '.join(type(t).__name__ for t in data)})" if several else type(data).__name__
+        raise ValueError(f"data must be a pair of tensors (inputs, targets), got {came}: see torch.as_tensor")
     x, y = data
     if not x.ndim or not y.ndim or len(x) != len(y) or len(x) == 0:
         raise ValueError(
@@ -150,6 +153,8 @@ def _checked_answer(net: nn.Module, x: Tensor, y: Tensor, loss: Callable) -> Ten
             raise ValueError(f"loss must be the mean over the batch, a scalar, got {_shape(value)}")
         if not torch.isfinite(value):
             raise ValueError(f"loss must be finite at the weights of the model, got {float(value)}")
+        if (loss is F.mse_loss or type(loss) is nn.MSELoss) and not y.is_floating_point():
+            raise ValueError(f"targets must be floating point for a squared error, got {y.dtype}: take targets.float()")
         twice = loss(torch.cat([out, out]), torch.cat([y, y]))
         single = torch.stack([loss(o, t) for o, t in zip(out.split(1), y.split(1))]).mean()
     rounding = 1e-6 * (value.abs() + torch.finfo(torch.float64).tiny)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..layout import positions, unflatten
 from .families import Diagonal
@@ -74,6 +76,18 @@ class LocalNetwork:
         return x, None
 
 
+@contextmanager
+def _differentiable_attention():
+    """Attention in plain operations: the fast way at rest has no gradient, and `vmap` does not batch the fused one."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
 class SampledNetwork:
     """Any module, with weights drawn once for a batch; what vmap cannot batch runs draw after draw."""
 
@@ -117,15 +131,16 @@ class SampledNetwork:
         def answer(own, x):
             return functional_call(self.template, own, (x,))
 
-        if self.batched:
-            out = vmap(vmap(answer, in_dims=(0, None)))(values, x)
-        else:
-            out = torch.stack(
-                [
-                    torch.stack([answer({k: v[i, s] for k, v in values.items()}, x[i]) for s in range(self.draws)])
-                    for i in range(len(x))
-                ]
-            )
+        with _differentiable_attention():
+            if self.batched:
+                out = vmap(vmap(answer, in_dims=(0, None)))(values, x)
+            else:
+                out = torch.stack(
+                    [
+                        torch.stack([answer({k: v[i, s] for k, v in values.items()}, x[i]) for s in range(self.draws)])
+                        for i in range(len(x))
+                    ]
+                )
         return out.flatten(1, 2), None
 
 
