@@ -67,7 +67,10 @@ plot.book_style()
 #
 # ```{math}
 # :label: eq-vae
-# \vec z \sim \mathcal N(\vec 0, \mat I), \qquad \vec x \mid \vec z \sim \mathcal N(\vec f(\vec z), \sigma^2 \mat I) .
+# \begin{gathered}
+# \vec z \sim \mathcal N(\vec 0, \mat I), \\
+# \vec x \mid \vec z \sim \mathcal N(\vec f(\vec z), \sigma^2 \mat I) .
+# \end{gathered}
 # ```
 #
 # The decoder $\vec f$ is a network. What code made a given window? The exact answer, the *posterior*, is out of reach,
@@ -76,7 +79,10 @@ plot.book_style()
 #
 # ```{math}
 # :label: eq-vae-bound
-# \ln p(\vec x) \ge \mathsf E_q \ln p(\vec x \mid \vec z) - \operatorname{KL}\bigl(q(\vec z \mid \vec x) \,\|\, p(\vec z)\bigr) .
+# \begin{aligned}
+# \ln p(\vec x) \ge {} & \mathsf E_q \ln p(\vec x \mid \vec z) \\
+# & - \operatorname{KL}\bigl(q(\vec z \mid \vec x) \,\|\, p(\vec z)\bigr) .
+# \end{aligned}
 # ```
 #
 # The first term wants windows to be rebuilt. The second, a Kullback–Leibler divergence, is a price: it grows with what
@@ -96,8 +102,10 @@ plot.book_style()
 #
 # ```{math}
 # :label: eq-ppca
-# \vec c_j = \sqrt{\max(\lambda_j - \sigma^2, 0)}\; \vec u_j, \qquad
+# \begin{gathered}
+# \vec c_j = \sqrt{\max(\lambda_j - \sigma^2, 0)}\; \vec u_j, \\
 # \hat\sigma^2 = \frac{1}{n - d} \sum_{j > d} \lambda_j .
+# \end{gathered}
 # ```
 #
 # Two things follow. The best noise is the mean of the discarded eigenvalues. And a unit whose direction varies less

@@ -77,7 +77,8 @@ slow = partial(torch.optim.Adam, lr=2e-3)
 # ```{math}
 # :label: eq-node
 # \begin{gathered}
-# \vec z(0) = \operatorname{enc}(\vec x) \in \R^d, \qquad \dot{\vec z} = \operatorname{field}(\vec z), \\
+# \vec z(0) = \operatorname{enc}(\vec x) \in \R^d, \\
+# \dot{\vec z} = \operatorname{field}(\vec z), \\
 # \hat s_{t+k} = \operatorname{dec}(\vec z(k / u)) .
 # \end{gathered}
 # ```
@@ -196,9 +197,11 @@ TextTable(["u", "wanted in the field", "frequency / omega", "200 free steps"], r
 #
 # ```{math}
 # :label: eq-osc
-# \operatorname{field}(\vec z) = \mat A \vec z + \mat V \tanh(\mat U \vec z + \vec b), \qquad
+# \begin{gathered}
+# \operatorname{field}(\vec z) = \mat A \vec z + \mat V \tanh(\mat U \vec z + \vec b), \\
 # \mat A = \operatorname{diag}\Bigl( \begin{smallmatrix} 0 & \omega_j \\ -\omega_j & 0 \end{smallmatrix} \Bigr), \quad
 # \mat V = \mat 0 .
+# \end{gathered}
 # ```
 #
 # As long as $\mat V = \mat 0$ and the decoder is linear, the forecast is linear in the state: $\hat{\vec y} = \mat B^\T \vec z(0)$. The

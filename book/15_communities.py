@@ -90,7 +90,10 @@ def pm(values, digits=2):
 #
 # ```{math}
 # :label: eq-modularity
-# Q = \frac 1{2w} \sum_{c_i = c_j} \Bigl( A_{ij} - \gamma \frac{k_i k_j}{2w} \Bigr), \quad 2w = \sum_{ij} A_{ij} ,
+# \begin{gathered}
+# Q = \frac 1{2w} \sum_{c_i = c_j} \Bigl( A_{ij} - \gamma \frac{k_i k_j}{2w} \Bigr), \\
+# 2w = \sum_{ij} A_{ij} ,
+# \end{gathered}
 # ```
 #
 # with $\gamma = 1$; a larger $\gamma$ makes smaller communities. Louvain's method {cite}`blondel2008` climbs it: every
