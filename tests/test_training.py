@@ -3,6 +3,7 @@
 import itertools
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -359,3 +360,25 @@ def test_failures_of_losses_that_can_be_negative():
     assert failures(torch.tensor([1.0, 1.1, 3.4, 0.9])).tolist() == [False, False, True, False]
     assert not failures(torch.full((5,), -1.0)).any()
     assert failures(torch.full((3,), float("inf"))).all()
+
+
+def test_targets_that_would_be_paired_with_every_answer():
+    net, x = nn.Linear(4, 1), torch.zeros(6, 4)
+    for loss in (F.mse_loss, nn.L1Loss()):
+        with pytest.raises(ValueError, match=r"targets must have the shape of the answers, got .* = \(6,\): Using"):
+            fit(net, (x, torch.zeros(6)), loss)
+        fit(net, (x, torch.zeros(6, 1)), loss, epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"generator": 0}, r"generator must be a torch.Generator, such as seeded\(0\), or None, got 0"),
+        ({"optimizer": torch.optim.SGD([torch.zeros(1)], lr=0.1)}, "optimizer must be a function .*, got SGD"),
+        ({"data": (np.zeros((6, 4)), np.zeros((6, 1)))}, r"got \(ndarray, ndarray\): see torch.as_tensor"),
+    ],
+)
+def test_what_is_near_but_not_right_is_told(options, said):
+    options = {"data": (torch.zeros(6, 4), torch.zeros(6, 1)), **options}
+    with pytest.raises(ValueError, match=said):
+        fit(nn.Linear(4, 1), loss=F.mse_loss, **options)

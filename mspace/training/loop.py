@@ -27,6 +27,8 @@ def member_seeds(n_models: int, generator: torch.Generator | None = None) -> lis
 
     Reads one number from the generator.
     """
+    if not isinstance(generator, torch.Generator | None):
+        raise ValueError(f"generator must be a torch.Generator, such as seeded(0), or None, got {generator!r}")
     base = int(torch.randint(2**62, (1,), generator=generator))
     return [spawn(base, i) for i in range(n_models)]
 
@@ -169,6 +171,11 @@ def _batches(n: int, seeds, order: str, resample, weights, batch_size: int):
 
 
 def _train(stack, epoch, epochs, optimizer, validation, patience, progress) -> dict[str, Tensor]:
+    if optimizer is not None and not callable(optimizer):
+        raise ValueError(
+            "optimizer must be a function of a list of tensors, such as partial(torch.optim.SGD, lr=0.1), got "
+            f"{type(optimizer).__name__}"
+        )
     move = FusedAdam(stack.flat) if optimizer is None else optimizer([stack.flat])
     if type(move).__name__ in NOT_ELEMENTWISE:
         raise ValueError(f"optimizer {type(move).__name__} mixes parameters, and so the members: take Adam or SGD")
@@ -271,7 +278,9 @@ def _check_alone(model: nn.Module, x: Tensor, batch_size: int) -> None:
 
 def _check_data(what: str, pair) -> None:
     if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(isinstance(t, Tensor) for t in pair):
-        raise ValueError(f"{what} must be a pair of tensors (inputs, targets), got {type(pair).__name__}")
+        several = isinstance(pair, (tuple, list)) and len(pair) < 9
+        came = f"({', '.join(type(t).__name__ for t in pair)})" if several else type(pair).__name__
+        raise ValueError(f"{what} must be a pair of tensors (inputs, targets), got {came}: see torch.as_tensor")
     x, y = pair
     if len(x) != len(y) or len(x) == 0:
         raise ValueError(
@@ -297,8 +306,11 @@ def _check_model(model: nn.Module, data: Data, loss: Loss, *, gathers: bool = Fa
         raise ValueError("model has no parameters to train")
     x, y = data
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Using a target size")  # torch goes on, each with every other
             value = loss(copy.deepcopy(model).eval()(x[:2]), y[:2])
+    except UserWarning as why:
+        raise ValueError(f"targets must have the shape of the answers, got (N, ...) = {tuple(y.shape)}: {why}") from why
     except (RuntimeError, IndexError, TypeError) as why:
         raise ValueError(f"model and loss do not fit the data {tuple(x.shape)}, {tuple(y.shape)}: {why}") from why
     if value.ndim:
