@@ -104,6 +104,12 @@ def test_the_solver_works_once():
         model.decoder.bias.fill_(5.0)
     assert torch.allclose(responses(model), found, atol=1e-12)
     assert torch.allclose(model.encoder(x) @ found + 5, model(x), atol=1e-12)
+    # any encoder, and several series
+    parts = {"field": Oscillators([1.0]), "channels": 3, "horizon": 5, "generator": ms.seeded(1)}
+    model, x = NeuralODE(8, 2, **parts).double(), noise(6, 8, 3)
+    assert responses(model).shape == (2, 5, 3)
+    told = torch.tensordot(model.encoder(x.flatten(1)), responses(model), 1) + model.decoder[0].bias
+    assert torch.allclose(told, model(x), atol=1e-12)
 
 
 @pytest.mark.parametrize(

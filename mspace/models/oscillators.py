@@ -103,15 +103,13 @@ def oscillator_ode(
 
 
 def responses(model: NeuralODE) -> Tensor:
-    """What each number of the state at the start adds to the answer, (n_latent, horizon), if field and decoder are linear.
+    """What each number of the state at the start adds to the answer of a linear field and decoder, (n_latent, horizon[, m]).
 
     The work of the solver, done once: the model's answer is then ``encoder(x) @ responses(model)``, plus what it answers
     from a state of zeros if layers have biases, and least squares or a network for the states alone can be fitted without
     solving anything.
     """
-    units = torch.eye(model.n_latent).to(model.encoder.weight)
-    times = torch.arange(model.horizon + 1).to(units) / model.unit
-    answers = (
-        model.decoder(model.solver(model.velocity, torch.cat([units, 0 * units[:1]]), times).states[1:]).squeeze(2).T
-    )
+    units = torch.eye(model.n_latent).to(next(model.parameters()))
+    states = model._along(torch.cat([units, 0 * units[:1]]), torch.arange(model.horizon + 1)).states
+    answers = model._decode(states[1:])
     return answers[:-1] - answers[-1]
