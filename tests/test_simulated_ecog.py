@@ -170,6 +170,8 @@ def test_a_network_reads_it_across_subjects():
         ({"rate": None}, "rate must be at least 200"),
         ({"n_electrodes": 1}, "n_electrodes must be a whole number of at least 2"),
         ({"n_electrodes": (8, 6)}, "n_electrodes must be a whole number of at least 8"),
+        ({"n_electrodes": (8, 9, 10)}, "n_electrodes must be a whole number"),
+        ({"active": 5}, r"active must be a list of regions, got 5: write \[5\]"),
         ({"active": ()}, "active must name at least one region"),
         ({"active": (12,)}, "active must be a whole number from 0 to 11"),
         ({"fall": -1}, "fall must be"),
@@ -297,6 +299,7 @@ def test_bad_recordings_are_named(change, words):
         ({"seconds": 0.01}, "seconds must be"),
         ({"seconds": math.nan}, "seconds must be"),
         ({"every": 0}, "every must be"),
+        ({"points": 2, "threshold": "middle"}, "points must be left out with a threshold, .*got 2"),
         ({"points": 11}, "points must be a whole number from 1 to 10"),
         ({"threshold": 2.0}, "threshold must be 'middle' or lie from 0 up to 1, got 2.0"),
         ({"threshold": "half"}, "threshold must be"),
@@ -319,6 +322,8 @@ def test_an_ecog_has_its_time_first_however_short(length):
     )
     cut = trials(short, 2.0)
     assert cut.inputs.shape == (length // 2, 1, 8, 2) and torch.equal(cut.inputs[0, 0], short.signal[:2].T)
+    for one, trial in zip(cut, cut.inputs, strict=True):  # a number gives trials, of which there is one
+        assert len(one) == 1 and torch.equal(one.inputs[0], trial)
     with pytest.raises(ValueError, match=f"movement must have the {length} samples of the signal, got 2"):
         trials(short._replace(movement=short.movement[:2]), 2.0)
 

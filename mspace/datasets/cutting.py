@@ -37,7 +37,8 @@ class Trials:
         return len(self.starts)
 
     def __getitem__(self, index) -> Trials:
-        """Some of the trials, by slice, list or mask."""
+        """Some of the trials, by number, slice, list or mask."""
+        index = [index] if isinstance(index, Integral) else index
         return Trials(self.inputs[index], self.targets[index], self.starts[index], self.rate, self.length)
 
     def split(self, *sizes, gap: float = 0.0) -> list[Trials]:
@@ -119,6 +120,8 @@ def trials(
         movement = movement[:, channel : channel + 1]
     starts = torch.arange(0, len(signal) - width + 1, step)
     followed = windows(movement, width)[::step]  # (n, width, k)
+    if threshold is not None and points != 1:
+        raise ValueError(f"points must be left out with a threshold, where labels are told, got {points!r}")
     if threshold is None:
         points = whole(points, "points", 1, width)
         at = (torch.arange(1, points + 1) * width).div(points, rounding_mode="floor") - 1

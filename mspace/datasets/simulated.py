@@ -78,8 +78,11 @@ def simulated_ecog(
         rise: of high gamma
         noise: standard deviation of each electrode's own noise, where the background of a region has 1
     """
-    least, most = (n_electrodes,) * 2 if isinstance(n_electrodes, Integral) else n_electrodes
+    pair = isinstance(n_electrodes, (tuple, list)) and len(n_electrodes) == 2
+    least, most = n_electrodes if pair else (n_electrodes,) * 2
     n_regions = GRID[0] * GRID[1]
+    if isinstance(active, Integral):
+        raise ValueError(f"active must be a list of regions, got {active}: write [{active}]")
     active = sorted({whole(k, "active", 0, n_regions - 1) for k in active})
     if not active:
         raise ValueError("active must name at least one region, got none: fall=0 and rise=0 make the null case")
