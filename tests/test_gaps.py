@@ -74,6 +74,7 @@ def test_lines_and_splines():
     ("call", "says"),
     [
         (lambda: drop(9, share=1.2), r"share must lie from 0 to 1, got 1.2 to 1.2"),
+        (lambda: drop(9, share=torch.full((3, 1), 0.2)), r"share must be a number, or \(1,\) of them.*got \(3, 1\)"),
         (lambda: drop(9, share=0.2, length=0), r"length must be.*got 0"),
         (lambda: drop(0, share=0.2), r"shape must be.*got 0"),
         (lambda: drop(share=0.2), r"shape must be.*got none"),

@@ -78,3 +78,10 @@ def test_a_constant_history():
 def test_errors_name_the_argument(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def test_levels_of_whole_numbers():
+    centre, scale = own_level(torch.arange(5))
+    assert torch.allclose(centre, torch.tensor([2.0]).double()) and torch.allclose(
+        scale**2, torch.tensor([2.5]).double()
+    )

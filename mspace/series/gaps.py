@@ -24,6 +24,8 @@ def drop(*shape: int, share: float | Tensor, length: int = 1, generator: torch.G
     if not ((loss >= 0) & (loss <= 1)).all():
         raise ValueError(f"share must lie from 0 to 1, got {loss.min():.3g} to {loss.max():.3g}")
     *rows, n = (whole(k, "shape", 1) for k in shape)
+    if loss.ndim and loss.shape != (*rows, 1):
+        raise ValueError(f"share must be a number, or {(*rows, 1)} of them for these series, got {tuple(loss.shape)}")
     stay = torch.rand(*rows, -(-n // length), generator=generator, dtype=torch.float64) >= loss
     return stay.repeat_interleave(length, -1)[..., :n]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..checks import as_series, whole
+from ..checks import as_series, as_tensor, whole
 from .trajectories import windows
 
 __all__ = ["at_own_level", "own_level", "scaled_windows"]
@@ -17,6 +17,7 @@ Forecaster = Callable[[Tensor, int], Tensor]  # (history, steps) -> (steps[, m])
 
 def own_level(history: Tensor, *, dim: int = -1) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation along an axis, which stays with length one; where nothing moves the latter is one."""
+    history = as_tensor(history, "history")
     scale = history.std(dim, keepdim=True)
     rounding = 10 * torch.finfo(history.dtype).eps * history.abs().amax(dim, keepdim=True)
     return history.mean(dim, keepdim=True), torch.where(scale > rounding, scale, torch.ones_like(scale))
