@@ -500,7 +500,7 @@ TextTable(["", *(f"nll, {n}" for n in NAMES), "second less first"], rows)
 # come first. The map shows the mean over six students.
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "Relevance of the twelve regions for students of ten trials, as the area of a disc relative to the largest, mean over six subjects. Rings mark the two regions that move the hand. Students with the prior look there; students without a teacher look anywhere.\n", "name": "fig-regions"}, "image": {"alt": "Two maps of a grid of four by three regions. Without a teacher all discs are of similar size. With posterior and answers the two ringed regions, at (1, 2) and (2, 0), have by far the largest discs."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "Relevance of the twelve regions for students of ten trials, as the area of a disc relative to the largest, mean over six subjects. Rings mark the two regions that move the hand. Students with the prior look there; students without a teacher look anywhere.\n", "name": "fig-electrode-regions"}, "image": {"alt": "Two maps of a grid of four by three regions. Without a teacher all discs are of similar size. With posterior and answers the two ringed regions, at (1, 2) and (2, 0), have by far the largest discs."}}
 def looks(q):
     """Wald's statistic of each region, (12,)."""
     place = q.named(torch.arange(len(q.mean)))["spatial.weight"].flatten(1).T
