@@ -237,6 +237,8 @@ def test_a_normalisation_that_the_network_hides_is_named():
 
     net = Hidden().eval()
     assert torch.equal(rows_of(net, "a", norm="norm"), rows_of(shown, "0"))
+    with pytest.raises(ValueError, match=r"and norm= the normalisation in between, if one of norm is: .* says"):
+        compress(net, "a", merge(rows_of(net, "a"), TWICE), "b", calibration=x)
     small = compress(net, "a", merge(rows_of(net, "a", norm="norm"), TWICE), "b", norm="norm")
     assert torch.allclose(small(x), net(x), atol=1e-10)
 

@@ -63,7 +63,7 @@ def compress(
 
     Raises:
         ValueError: for a reduction of another layer, a `feeds` that does not read the layer unit by unit, layers
-            used twice, or inputs that the network does not take
+            used twice, or inputs that the network does not take; all but the first are seen with `calibration` alone
     """
     wire = wire_of(model, layer, feeds, activation=activation, norm=norm)
     _check(model, wire, reduction, calibration, ridge)
@@ -80,8 +80,8 @@ def compress(
         reduction = _rescaled(student, wire, reduction)
     cut(student, wire, reduction)
     if calibration is not None:
-        refit(student, wire.feeds, model if teacher is None else teacher, calibration, ridge)
         _runs(student, wire, calibration)
+        refit(student, wire.feeds, model if teacher is None else teacher, calibration, ridge)
     return student
 
 
@@ -142,8 +142,10 @@ def _runs(student: nn.Module, wire: Wire, calibration) -> None:
         try:
             seen(student, wire.layers + wire.feeds, few, stop=False)
         except RuntimeError as why:
+            norms = [n for n, m in student.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+            named = f", and norm= the normalisation in between, if one of {', '.join(norms)} is" if norms else ""
             raise ValueError(
-                f"feeds must name every layer that reads {wire.layers[0]!r}: without its units the network says {why}"
+                f"feeds must name every layer that reads {wire.layers[0]!r}{named}: without its units the network says {why}"
             ) from why
 
 
