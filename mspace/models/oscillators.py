@@ -13,6 +13,17 @@ from .ode import NeuralODE
 
 __all__ = ["Oscillators", "oscillator_ode", "responses"]
 
+OWN = {
+    "channels",
+    "clock",
+    "irregular",
+    "encoder",
+    "field",
+    "decoder",
+    "unit",
+    "horizon",
+}  # what `oscillator_ode` decides
+
 
 class Oscillators(nn.Module):
     """``dz/dt = A z + V tanh(U z + b)``, in which A begins as rotations of planes and V as zero.
@@ -77,7 +88,9 @@ def oscillator_ode(
         penalty: of the encoder's squared weights, against the summed squared error of the states
         options: of `NeuralODE`, such as solver
     """
-    x, y = data
+    if own := sorted(options.keys() & OWN):
+        raise ValueError(f"options must leave {own[0]} out, which the oscillators of a plain series decide")
+    x, y = (as_tensor(part, "data") for part in data)
     if not 0 <= penalty < float("inf"):
         raise ValueError(f"penalty must be a finite number >= 0, got {penalty}")
     if x.ndim != 2 or y.ndim != 2 or len(x) != len(y) or not len(x):
