@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..checks import whole
 from ..covariance import GaussianPosterior, variational
 from ..training import Data, Ensemble, Loss
+from ..training.loop import _check_data
 
 __all__ = ["Dark", "answers", "distill"]
 
@@ -60,6 +61,9 @@ def distill(
     x, y = _parted(data)
     mix = _check(teacher, y, loss, temperature, mix)
     student = _start(student, prior)
+    dtype = next(student.parameters()).dtype
+    if x.is_floating_point() and x.dtype != dtype:
+        raise ValueError(f"data must be {dtype}, as the student is, got inputs of {x.dtype}: convert one of them")
     if loss is F.cross_entropy:
         if noise is not None:
             raise ValueError("noise belongs to a squared error: leave it out for classes")
@@ -68,7 +72,7 @@ def distill(
         target, noise = _numbers(teacher, x, y, noise, mix, size, generator)
         cost, kind = F.mse_loss, "gaussian"
         options["noise"] = noise
-    target = target.to(next(student.parameters()).dtype) if target.is_floating_point() else target
+    target = target.to(dtype) if target.is_floating_point() else target
     found = variational(student, (x, target), cost, prior=prior, generator=generator, **options)
     told = {"method": "distill", "likelihood": kind, "mix": mix, "temperature": float(temperature)}
     return replace(found, report=dict(found.report) | told)
@@ -155,11 +159,13 @@ def _numbers(teacher, x, y, noise, mix, size, generator):
 
 
 def _parted(data) -> tuple[Tensor, Tensor | None]:
-    if isinstance(data, Tensor):
-        return data, None
-    if not isinstance(data, (tuple, list)) or len(data) != 2 or not isinstance(data[0], Tensor):
+    """Inputs, and labels or None."""
+    alone = isinstance(data, Tensor)
+    if not alone and not (isinstance(data, (tuple, list)) and len(data) == 2):
         raise ValueError(f"data must be inputs, or a pair (inputs, labels), got {type(data).__name__}")
-    return data[0], data[1]
+    x, y = (data, data) if alone else data
+    _check_data("data", (x, y))
+    return x, None if alone else y
 
 
 def _check(teacher, y, loss, temperature, mix) -> float:
