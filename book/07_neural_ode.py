@@ -797,7 +797,7 @@ verdicts = [
         "MASE {:+.2f} [{:+.2f}, {:+.2f}] against SSA".format(*ten),
     ],
     [
-        "it can be trained from a random start",
+        "a Neural ODE can be trained from a random start",
         "holds if there is one frequency and time has the right unit",
         f"sine: frequency {found[4][0]:.2f} of the true one, {found[25][0]:.2f} in "
         f"another unit; walking, lead 53: {trained[0]:.2f}, from oscillators {trained[1]:.2f}",

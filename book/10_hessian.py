@@ -501,7 +501,7 @@ verdicts = [
         f"batch means {last['batch_means'].mean():.2f}; not for Adam",
     ],
     [
-        "both may be used on windows of a series (section 4.3)",
+        "algorithm 2 may be used on windows of a series (section 4.3)",
         "holds if the middle is a long-run one",
         f"deviation {at[0]:.2f} of the truth without lags, {at[50]:.2f} with 50",
     ],

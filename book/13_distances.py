@@ -760,7 +760,7 @@ verdicts = [
         f"{seen[20, 100][:, 1].mean():.2f} for d = 20, in variances, N = 100",
     ],
     [
-        "that is why rho_2 wins on Iris (figure 9c)",
+        "a low dimension is why rho_2 wins on Iris (figure 9c)",
         "does not hold",
         "all neurons have one law; covariances of two ensembles correlate by "
         f"{old['covariance part comes again'].mean():.2f}",
@@ -772,7 +772,7 @@ verdicts = [
         f"{old['rho_2, half against half']:.3f}; {told['published'].mean():.1%} told apart",
     ],
     [
-        "from one start, they do",
+        "distances between neurons from one start tell which are alike",
         "holds, for that one network",
         f"correlation with the untrained start {from_start.mean():.2f}; rho_1 of two ensembles correlates by {new['rho_1 comes again'].mean():.2f}; "
         f"covariances are {part:.1%} of rho_2",

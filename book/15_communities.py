@@ -606,7 +606,7 @@ claims = [
         f"{pm([c.null_modularity.mean() for c in looked['figure 7']])}",
     ],
     [
-        "the same from one start and resampled data",
+        "communities from one start and resampled data are there",
         verdict(score["proper"].mean() > 2 and agree["proper"].mean() > 0.8),
         f"stable ({pm(stable['proper'])}), but z = {pm(score['proper'], 1)}, and another "
         f"start gives others (Rand index {pm(agree['proper'])})",

@@ -717,7 +717,7 @@ verdicts = [
         f"curve is reached by {as_good['recipe']:.0%} of networks under the recipe",
     ],
     [
-        "because covariances are better known in R⁴ (figure 9c)",
+        "on Iris covariances help, better known in R⁴ (figure 9c)",
         "does not hold",
         f"with shared starts Wasserstein minus means only: {pm(extra)}",
     ],
