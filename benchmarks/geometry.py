@@ -8,7 +8,8 @@ scaled by their number: the paper's authors took `scipy.linalg.sqrtm` twice a pa
 to call in a loop, and to give all pairs at once. Needs POT, which is installed with the tests.
 
 The goals against `sqrtm` were set with SciPy 1.15. That of 1.17 is compiled, and some five times as fast in R^3, so
-that now POT's loop is the slowest; the ratio to each is what counts where it runs.
+that now POT's loop is the slowest; the ratio to each is what counts where it runs. On one machine, R^3, R^4 and R^10:
+3267, 515 and 46 times with SciPy 1.15.3, and 649, 100 and 17 times with 1.17.1.
 """
 
 from __future__ import annotations
