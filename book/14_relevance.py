@@ -49,7 +49,7 @@ import torch
 import torch.nn.functional as F
 
 import mspace as ms
-from mspace import plot, seeded
+from mspace import normal, plot, seeded
 from mspace.datasets import learn_and_test
 from mspace.models import mlp
 from mspace.reduction import choose
@@ -69,11 +69,6 @@ from mspace.tables import TextTable
 
 torch.set_num_threads(1)
 plot.book_style()
-
-
-def normal(*shape, seed):
-    """Standard normal numbers from a stream of their own."""
-    return torch.randn(*shape, generator=seeded(seed), dtype=torch.float64)
 
 
 def overlap(net, x):
@@ -230,7 +225,7 @@ planted["Wald"] = ms.relevance(posterior, by="wald", layer="0")
 resampled = ms.bootstrap(
     net, data, F.mse_loss, n_models=50, epochs=5, generator=seeded(15)
 )
-spread = resampled.neurons("0").cov.diagonal(dim1=1, dim2=2).sum(1)
+spread = resampled.neurons("0").total_variance
 columns = {"truth, cut": cut, "truth, refitted": refit} | planted
 shares = {name: v / v.max() for name, v in columns.items()}
 rows = [
@@ -268,7 +263,7 @@ assert torch.allclose(planted["layer-wise OBS"], refit, rtol=1e-6, atol=1e-8)
 scaled_seen = float(shares["gradient"][3] / shares["gradient"][worth].min())
 assert scaled_seen < 0.2
 assert order[0] == "silent"
-by_curvature = posterior.neurons("0").cov.diagonal(dim1=1, dim2=2).sum(1)
+by_curvature = posterior.neurons("0").total_variance
 assert by_curvature[6] > 1000 * by_curvature[useful].max()
 awake = hidden[:, [0, 1, 2, 3, 4, 5, 7]]  # Belsley refuses what is always zero
 entangled = belsley(torch.cov(awake.T))
@@ -423,7 +418,7 @@ def orders(net, data, seed):
     drawn = ms.bootstrap(net, data, loss, **boot).neurons("0")
     posterior, kind = ms.laplace(net, data, loss, layers="0"), {"layer": "0"}
     scores = {
-        "small variance": -drawn.cov.diagonal(dim1=1, dim2=2).sum(1),
+        "small variance": -drawn.total_variance,
         "magnitude": ms.relevance(net, by="magnitude", **kind),
         "gradient": ms.relevance(net, by="gradient", data=data, loss=loss, **kind),
         "OBD": ms.relevance(net, by="obd", data=data, loss=loss, **kind),
