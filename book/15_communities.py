@@ -55,7 +55,7 @@ from sklearn.metrics import adjusted_rand_score
 from torch import nn
 
 import mspace as ms
-from mspace import NeuronDistribution, plot, seeded
+from mspace import NeuronDistribution, normal, plot, seeded
 from mspace.clustering import resampled
 from mspace.datasets import learn_and_test
 from mspace.models import OrthogonalAutoencoder, mlp
@@ -63,11 +63,6 @@ from mspace.tables import TextTable
 
 torch.set_num_threads(1)
 plot.book_style()
-
-
-def normal(*shape, seed):
-    """Standard normal numbers from a stream of their own."""
-    return torch.randn(*shape, generator=seeded(seed), dtype=torch.float64)
 
 
 def pm(values, digits=2):
