@@ -9,7 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["as_recordings", "as_series", "as_tensor", "between", "names_of", "normal", "seeded", "whole"]
+__all__ = [
+    "as_recordings",
+    "as_series",
+    "as_tensor",
+    "between",
+    "must_be_examples",
+    "names_of",
+    "normal",
+    "seeded",
+    "whole",
+]
 
 
 def whole(value, name: str, least: int, most: int | None = None) -> int:
@@ -76,6 +86,24 @@ def as_recordings(series) -> tuple[list[Tensor], bool]:
     if len(shapes) > 1:
         raise ValueError(f"recordings must have the same channels, got trailing shapes {sorted(shapes)}")
     return parts, several
+
+
+def must_be_examples(data, name: str = "data") -> None:
+    """A pair of finite tensors (inputs, targets), as many of the one as of the other."""
+    if not isinstance(data, (tuple, list)) or len(data) != 2 or not all(isinstance(t, Tensor) for t in data):
+        several = isinstance(data, (tuple, list)) and len(data) < 9
+        came = f"({', '.join(type(t).__name__ for t in data)})" if several else type(data).__name__
+        raise ValueError(f"{name} must be a pair of tensors (inputs, targets), got {came}: see torch.as_tensor")
+    x, y = data
+    n, m = (len(t) if t.ndim else 0 for t in (x, y))
+    if n != m or n == 0:
+        raise ValueError(
+            f"{name} must hold as many targets as inputs, and some, got shapes {tuple(x.shape)} and {tuple(y.shape)}: "
+            f"{n} inputs and {m} targets"
+        )
+    for part, t in (("inputs", x), ("targets", y)):
+        if t.is_floating_point() and not all(torch.isfinite(piece).all() for piece in t.split(4096)):
+            raise ValueError(f"{name} must be finite, got NaN or infinity in the {part}: cut those examples out")
 
 
 def names_of(given, what: str = "layer") -> tuple[str, ...]:

@@ -9,7 +9,17 @@ import pytest
 import torch
 
 from mspace import NeuronDistribution, rows_of, weight_of
-from mspace.checks import as_recordings, as_series, as_tensor, between, names_of, normal, seeded, whole
+from mspace.checks import (
+    as_recordings,
+    as_series,
+    as_tensor,
+    between,
+    must_be_examples,
+    names_of,
+    normal,
+    seeded,
+    whole,
+)
 from mspace.covariance.layout import positions
 from mspace.tables import TextTable
 
@@ -201,3 +211,20 @@ def test_a_number_is_no_name_of_a_layer():
     for asked in (weight_of, rows_of, positions):
         with pytest.raises(ValueError, match="must be a name as in"):
             asked(net, 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (torch.ones(3, 2), "pair of tensors .* got Tensor"),
+        ((torch.ones(3), [1.0]), r"got \(Tensor, list\): see torch\.as_tensor"),
+        ((torch.ones(3, 2), torch.ones(2)), r"shapes \(3, 2\) and \(2,\): 3 inputs and 2 targets"),
+        ((torch.ones(0), torch.ones(0)), "and some"),
+        ((torch.tensor(1.0), torch.ones(1)), "0 inputs and 1 targets"),
+        ((torch.ones(2), torch.tensor([1.0, math.inf])), "infinity in the targets"),
+    ],
+)
+def test_examples_are_pairs(data, said):
+    must_be_examples((torch.ones(3, 2), torch.arange(3)))
+    with pytest.raises(ValueError, match=f"^known .*{said}"):
+        must_be_examples(data, "known")

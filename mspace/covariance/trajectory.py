@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..checks import whole
-from ..training.loop import Data, Loss, _check_data, _check_model
+from ..checks import must_be_examples, whole
+from ..training.loop import Data, Loss, _check_model
 from ..training.stacks import stack_of
 from .layout import blocks_of, flatten
 from .path import BatchMeans, OnlineBatchMeans, PlugIn, gauss_newton_trace
@@ -81,7 +81,7 @@ def online(
     Warns:
         RuntimeWarning: when batches are fewer than the parameters of a block, whose covariance is then singular
     """
-    _check_data("data", data)
+    must_be_examples(data)
     _check_model(model, data, loss)
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")

@@ -10,10 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import whole
+from ..checks import must_be_examples, whole
 from ..covariance import GaussianPosterior, variational
 from ..training import Data, Ensemble, Loss
-from ..training.loop import _check_data
 
 __all__ = ["Dark", "answers", "distill"]
 
@@ -164,7 +163,7 @@ def _parted(data) -> tuple[Tensor, Tensor | None]:
     if not alone and not (isinstance(data, (tuple, list)) and len(data) == 2):
         raise ValueError(f"data must be inputs, or a pair (inputs, labels), got {type(data).__name__}")
     x, y = (data, data) if alone else data
-    _check_data("data", (x, y))
+    must_be_examples((x, y))
     return x, None if alone else y
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
-from ..checks import whole
+from ..checks import must_be_examples, whole
 from .ensemble import Ensemble
 from .stacks import stack_of
 
@@ -242,7 +242,7 @@ def _check(
     """Everything that could stop a long training late, said before it begins."""
     for what, pair in (("data", data), ("validation", validation)):
         if pair is not None:
-            _check_data(what, pair)
+            must_be_examples(pair, what)
     n = len(data[0])
     for name, value, least in (("n_models", n_models, 1), ("epochs", epochs, 0), ("batch_size", batch_size, 1)):
         whole(value, name, least)
@@ -274,22 +274,6 @@ def _check_alone(model: nn.Module, x: Tensor, batch_size: int) -> None:
             f"batch_size {batch_size} makes a batch of one example, which batch normalisation cannot take ({why}): take "
             "another size, or model.eval() to keep the statistics it has"
         ) from why
-
-
-def _check_data(what: str, pair) -> None:
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(isinstance(t, Tensor) for t in pair):
-        several = isinstance(pair, (tuple, list)) and len(pair) < 9
-        came = f"({', '.join(type(t).__name__ for t in pair)})" if several else type(pair).__name__
-        raise ValueError(f"{what} must be a pair of tensors (inputs, targets), got {came}: see torch.as_tensor")
-    x, y = pair
-    if len(x) != len(y) or len(x) == 0:
-        raise ValueError(
-            f"{what} must hold as many targets as inputs, and some, got {len(x)} inputs and {len(y)} targets"
-        )
-    for name, t in (("inputs", x), ("targets", y)):
-        bad = t.is_floating_point() and not torch.isfinite(t).all()
-        if bad:
-            raise ValueError(f"{what} must be finite, got NaN or infinity in the {name}: cut those examples out")
 
 
 def _check_model(model: nn.Module, data: Data, loss: Loss, *, gathers: bool = False) -> None:

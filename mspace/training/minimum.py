@@ -10,8 +10,8 @@ from scipy.optimize import minimize
 from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from ..checks import whole
-from .loop import Data, Loss, _check_data, _check_model
+from ..checks import must_be_examples, whole
+from .loop import Data, Loss, _check_model
 
 __all__ = ["refine"]
 
@@ -39,7 +39,7 @@ def refine(
     Warns:
         RuntimeWarning: when the gradient is larger at the end
     """
-    _check_data("data", data)
+    must_be_examples(data)
     _check_model(model, data, loss)
     steps = whole(steps, "steps", 1)
     if not weight_decay >= 0 or not tolerance > 0:

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...checks import whole
+from ...checks import must_be_examples, whole
 from ..layout import blocks_of, positions, unflatten
 from ..posterior import Block
 from .outputs import OutputLoss
 
-__all__ = ["LARGEST", "Plan", "Problem", "check_data"]
+__all__ = ["LARGEST", "Plan", "Problem"]
 
 LARGEST = 5000  # parameters of a matrix: 200 MB, and several are held
 
@@ -42,7 +42,7 @@ class Problem:
         if not any(True for _ in model.parameters()):
             raise ValueError("model has no parameters")
         wanted = positions(model, layers)
-        check_data(data)
+        must_be_examples(data)
         net = copy.deepcopy(model).to("cpu", torch.float64).eval()
         place = unflatten(net, torch.arange(sum(p.numel() for p in net.parameters())))
         for name, p in net.named_parameters():
@@ -123,22 +123,6 @@ class Plan:
                     place = torch.searchsorted(at, own)
                     found.append(Block(own, cov[0][place[:, :, None], place[:, None, :]]))
         return found
-
-
-def check_data(data) -> None:
-    """A pair of finite tensors of one length."""
-    if not isinstance(data, (tuple, list)) or len(data) != 2 or not all(isinstance(t, Tensor) for t in data):
-        several = isinstance(data, (tuple, list)) and len(data) < 9
-        came = f"({', '.join(type(t).__name__ for t in data)})" if several else type(data).__name__
-        raise ValueError(f"data must be a pair of tensors (inputs, targets), got {came}: see torch.as_tensor")
-    x, y = data
-    if not x.ndim or not y.ndim or len(x) != len(y) or len(x) == 0:
-        raise ValueError(
-            f"data must hold as many targets as inputs, and some, got shapes {tuple(x.shape)} and {tuple(y.shape)}"
-        )
-    for name, t in (("inputs", x), ("targets", y)):
-        if t.is_floating_point() and not all(torch.isfinite(part).all() for part in t.split(4096)):
-            raise ValueError(f"data must be finite, got NaN or infinity in the {name}: cut those examples out")
 
 
 def _checked_answer(net: nn.Module, x: Tensor, y: Tensor, loss: Callable) -> Tensor:

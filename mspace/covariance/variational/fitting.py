@@ -16,9 +16,9 @@ from numbers import Real
 import torch
 from torch import Tensor, nn
 
-from ...checks import whole
+from ...checks import must_be_examples, whole
 from ...training import Data, Ensemble, Loss, member_seeds
-from ...training.loop import _check_data, _check_model, spawn
+from ...training.loop import _check_model, spawn
 from ..layout import blocks_of, positions
 from ..posterior import GaussianPosterior
 from .descent import AT_ONCE, Fit, Rows
@@ -222,7 +222,7 @@ def _check(model, data, loss, n_models, family, structure, kl_weight, init_scale
             raise ValueError(f"{name} must be a number {least}, got {value!r}")
     if isinstance(model, Ensemble) and len(model) != n_models:
         raise ValueError(f"model must be one network or an ensemble of n_models = {n_models}, got {len(model)} members")
-    _check_data("data", data)
+    must_be_examples(data)
     n = len(data[0])
     if resample is not None and (
         resample.ndim != 2 or len(resample) != n_models or resample.min() < 0 or resample.max() >= n
