@@ -6,52 +6,26 @@ where a recording could not be had (DataReplaced), the notebook runs on, its out
 summary says so; MSPACE_REQUIRE_DATA=1 makes that a failure too.
 """
 
-import base64
-import io
 import os
-import re
+import sys
 from functools import cache
+from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent / "tools"))
+import compare
+
 # as tools/nb.py does for the stored outputs; kernels and workers inherit it, and they work in book/
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ[_name] = "1"
+    os.environ[_name] = os.environ.get("MSPACE_THREADS", "1")
 os.environ.pop("MPLBACKEND", None)
 if os.environ.get("MSPACE_DATA"):
     os.environ["MSPACE_DATA"] = os.path.abspath(os.environ["MSPACE_DATA"])
 
-FIGURE_RMS = 4.0  # of 255; a patch release's anti-aliasing stays below, a moved curve does not
 NOTE = "notebook"  # the key under which a cell's remark travels from a worker to the summary
 
 collect_ignore_glob = ["book/*.py", "book/_ext/*", "_build/*"]  # chapters are tested as notebooks
-
-
-def pictures(outputs):
-    """Every PNG of a cell's outputs as base64, those inside HTML too, in reading order."""
-    found = []
-    for o in outputs:
-        data = o.get("data", {})
-        found += [data["image/png"]] if "image/png" in data else []
-        found += re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", data.get("text/html", ""))
-    return found
-
-
-def pixels(png):
-    import matplotlib.image
-
-    return matplotlib.image.imread(io.BytesIO(base64.b64decode(png)))[..., :3] * 255
-
-
-def figure_difference(drawn, stored):
-    """How two lists of pictures differ beyond anti-aliasing, in words, or None."""
-    for i, (a, b) in enumerate(zip(map(pixels, drawn), map(pixels, stored), strict=True), 1):
-        if a.shape != b.shape:
-            return f"figure {i}: stored {b.shape[1]}x{b.shape[0]} pixels, drawn {a.shape[1]}x{a.shape[0]}"
-        rms = float(((a - b) ** 2).mean() ** 0.5)
-        if rms > FIGURE_RMS:
-            return f"figure {i}: RMS {rms:.2f} of 255 from the stored one (allowed {FIGURE_RMS})"
-    return None
 
 
 @cache
@@ -76,7 +50,7 @@ def pytest_configure(config):
 def strengthen_nbval():
     from nbval.plugin import IPyNbCell
 
-    run, compare_text = IPyNbCell.runtest, IPyNbCell.compare_outputs
+    run = IPyNbCell.runtest
 
     def note(cell, text):
         cell.user_properties.append((NOTE, f"{cell.parent.path.name}: {text}"))
@@ -102,24 +76,19 @@ def strengthen_nbval():
     def compare_outputs(self, test, ref, skip_compare=None):
         if replaced(self, test):
             return True
-        if not compare_text(self, test, ref, skip_compare):
-            return False
-        why = compare_figures(self, pictures(test), pictures(ref))
-        if why:
-            self.comparison_traceback.append(why)
-        return why is None
+        varies = self.cell.metadata.get("varies")
+        faults = compare.cell_faults(test, ref, varies, with_figures=drawn_alike(self, ref))
+        self.comparison_traceback = [f"\n{fault}" for fault in faults]
+        return not faults
 
-    def compare_figures(self, drawn, stored):
-        if len(drawn) != len(stored):
-            return f"{len(stored)} figures stored, {len(drawn)} drawn"
+    def drawn_alike(self, ref):
+        """3.10 and 3.11 draw 3-D axes 9 to 13 RMS apart: no verdict on pictures of another matplotlib."""
         made_by = self.parent.nb.metadata.get("executed", {}).get("matplotlib", "unknown")
-        if made_by.split(".")[:2] != minor_matplotlib():
-            # 3.10 and 3.11 draw 3-D axes 9 to 13 RMS apart: no verdict on pictures
-            if stored:
-                here = ".".join(minor_matplotlib())
-                note(self, f"pictures not compared, drawn with matplotlib {made_by} and here is {here}")
-            return None
-        return figure_difference(drawn, stored)
+        alike = made_by.split(".")[:2] == minor_matplotlib()
+        if not alike and compare.pictures(ref):
+            here = ".".join(minor_matplotlib())
+            note(self, f"pictures not compared, drawn with matplotlib {made_by} and here is {here}")
+        return alike
 
     IPyNbCell.runtest, IPyNbCell.compare_outputs = runtest, compare_outputs
 

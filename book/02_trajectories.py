@@ -34,7 +34,8 @@ from IPython import get_ipython
 
 if importlib.util.find_spec("mspace") is None:
     get_ipython().run_line_magic(
-        "pip", "install -q git+https://github.com/mspace-book/mspace"
+        "pip",
+        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'",
     )
 
 # %% tags=["hide-input"]
@@ -49,7 +50,7 @@ from mspace import plot, seeded
 from mspace.flipbook import Flipbook
 from mspace.tables import TextTable
 
-torch.set_num_threads(1)
+ms.limit_threads()
 plot.book_style()
 
 

@@ -33,7 +33,8 @@ from IPython import get_ipython
 
 if importlib.util.find_spec("mspace") is None:
     get_ipython().run_line_magic(
-        "pip", "install -q git+https://github.com/mspace-book/mspace"
+        "pip",
+        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'",
     )
 
 # %% tags=["hide-input"]
@@ -64,7 +65,7 @@ from mspace.series import at_own_level, drop, fill, masked, own_level, scaled_wi
 from mspace.ssa import choose
 from mspace.tables import TextTable
 
-torch.set_num_threads(1)
+ms.limit_threads()
 plot.book_style()
 adam = partial(torch.optim.Adam, lr=5e-3)
 slow = partial(torch.optim.Adam, lr=2e-3)

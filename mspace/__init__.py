@@ -36,6 +36,7 @@ from .series import (
     windows,
 )
 from .ssa import SSA
+from .threads import limit_threads
 from .training import Ensemble, fit, refine, train_ensemble
 
 __version__ = "0.1.0"
@@ -72,6 +73,7 @@ __all__ = [
     "hellinger",
     "jeffreys",
     "laplace",
+    "limit_threads",
     "merge",
     "normal",
     "online",

@@ -35,7 +35,7 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 def settle_environment() -> None:
     """One thread, the inline backend, absolute data: a kernel works in book/ and must not depend on the shell."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = "1"
+        os.environ[name] = os.environ.get("MSPACE_THREADS", "1")
     os.environ.pop("MPLBACKEND", None)
     if os.environ.get("MSPACE_DATA"):
         os.environ["MSPACE_DATA"] = os.path.abspath(os.environ["MSPACE_DATA"])
@@ -58,7 +58,7 @@ def read_notebook(ipynb: Path):
 
 def content(nb) -> list:
     """What the reader of either file would call the content."""
-    kept = ("tags", "mystnb")
+    kept = ("tags", "mystnb", "varies")
     return [(c.cell_type, c.source.strip(), {k: c.metadata[k] for k in kept if k in c.metadata}) for c in nb.cells]
 
 
