@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 from collections.abc import Callable, Iterable
 from html import escape
+
+from .plot import png
 
 __all__ = ["Flipbook"]
 
@@ -77,7 +78,8 @@ def _png(drawn, dpi: int | None) -> bytes:
     figure = getattr(drawn, "figure", drawn)
     if not hasattr(figure, "savefig"):
         raise ValueError(f"draw must return a figure or an axes of it, got {type(drawn).__name__}")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi or figure.dpi, metadata={"Software": None})
+    if dpi:
+        figure.set_dpi(dpi)
+    picture = png(figure)
     plt.close(figure)
-    return buffer.getvalue()
+    return picture

@@ -5,6 +5,7 @@ Every function draws on the axes it is given (or on new ones) and returns them.
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from itertools import cycle
@@ -22,6 +23,7 @@ __all__ = [
     "ellipsoid",
     "forecasts",
     "mixture",
+    "png",
     "series",
     "skills",
     "spectrum",
@@ -61,11 +63,27 @@ def book_style() -> None:
             "image.cmap": "cividis",
         }
     )
-    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
+    if "IPython" in sys.modules and (shell := sys.modules["IPython"].get_ipython()):
+        from matplotlib.figure import Figure
         from matplotlib_inline.config import InlineBackend
 
-        # The default tight crop depends on font metrics of the machine; the canvas as it is does not.
-        InlineBackend.instance().print_figure_kwargs = {"bbox_inches": None}
+        InlineBackend.instance().figure_formats = set()  # the backend would draw its own picture beside ours
+        shell.display_formatter.mimebundle_formatter.for_type(Figure, _bundle)
+
+
+def _bundle(figure, include=None, exclude=None) -> dict:
+    return {"image/png": png(figure)}
+
+
+def png(figure) -> bytes:
+    """The figure as a PNG on its whole canvas, with a word on its panels that the tests compare.
+
+    The inline backend would crop it tightly, which depends on the font metrics of the machine.
+    """
+    buffer = io.BytesIO()
+    axes = [f"{ax.name} {ax.get_xscale()} {ax.get_yscale()}" for ax in figure.axes if ax.get_visible()]
+    figure.savefig(buffer, format="png", metadata={"Software": None, "Panels": "; ".join(axes)})
+    return buffer.getvalue()
 
 
 def _axes(ax=None, **figure):

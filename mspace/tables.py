@@ -7,7 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["TextTable"]
+import numpy as np
+
+__all__ = ["TextTable", "with_error"]
+
+
+def with_error(values, digits: int = 2) -> str:
+    """Write a mean and its standard error over the first axis, such as ``0.94 ± 0.02``.
+
+    The standard error is the standard deviation over the root of the number of values, which have to be independent:
+    trainings, splits, or people.  Say which in the caption.
+    """
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
+        raise ValueError(f"values must be two or more finite numbers, got an array {values.shape} with {values!r}")
+    mean = round(values.mean(), digits) + 0.0  # no minus before a zero
+    return f"{mean:.{digits}f} ± {values.std(ddof=1) / len(values) ** 0.5:.{digits}f}"
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ def one_thread() -> Iterator[None]:
 
 @cache
 def _libraries():
+    import scipy.linalg  # noqa: F401  its OpenBLAS is another than NumPy's, and has to be loaded to be found
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

@@ -160,7 +160,7 @@ def figure_fault(new: str, stored: str, varies: dict | None = None) -> str | Non
     if a.shape != b.shape:
         return f"stored {b.shape[1]}x{b.shape[0]} pixels, drawn {a.shape[1]}x{a.shape[0]}"
     drawn, kept = panels(new), panels(stored)
-    if drawn != kept:
+    if drawn != kept and None not in (drawn, kept):
         return f"stored with the panels {kept}, drawn with {drawn}"
     if varies is None:
         rms = figure_rms(new, stored)
