@@ -78,7 +78,7 @@ def edit(ipynb, change):
 def made(tmp_path_factory):
     """A book of the tiny chapter and two with a curve moved a little, executed through the command line."""
     book = tmp_path_factory.mktemp("a book")  # a path with a space
-    for name in ("tools/nb.py", "conftest.py", "tests/nbval_sanitize.cfg"):
+    for name in ("tools/nb.py", "tools/compare.py", "conftest.py", "tests/nbval_sanitize.cfg"):
         (book / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, book / name)
     (book / "book").mkdir()
@@ -186,6 +186,28 @@ SPOILED = {
     "shared id": (lambda s: s["cells"][1].update(id=s["cells"][2]["id"]), "share an id"),
     "skipped": (lambda s: s["cells"][TEXT]["metadata"].update(tags=["nbval-skip"]), "skipped by the tests"),
 }  # fmt: skip
+
+
+DECLARATIONS = {
+    "no reason": ('# %% varies={"rtol": 0.1}\nprint("total", total)', "has to be explained"),
+    "no declaration": ('# %%\n# varies: by luck\nprint("total", total)', "no varies="),
+    "another key": ('# %% varies={"tol": 1}\n# varies: by luck\nprint("total", total)', "must hold \"rtol\""),
+    "whole": ('# %% varies={"rtol": 0.1}\n# varies: by luck\nprint("total", total)', None),
+}
+
+
+@pytest.mark.parametrize("case", DECLARATIONS)
+def test_a_declaration_has_its_reason(nb, pair, case):
+    cell, message = DECLARATIONS[case]
+    pair[0].write_text(TINY.replace('# %%\nprint("total", total)', cell), encoding="utf-8")
+    nb.sync(pair[0])
+    found = [f for f in nb.check(pair[0]) if "made from other code" not in f and "top to bottom" not in f]
+    if message is None:
+        assert not found
+        assert read(pair[1])["cells"][TEXT]["metadata"]["varies"] == {"rtol": 0.1}
+    else:
+        with pytest.raises(AssertionError, match=message):
+            assert not found
 
 
 @pytest.mark.parametrize("fault", SPOILED)
@@ -300,19 +322,28 @@ def older_and_cleared(stored):
     stored["cells"][PICTURE]["outputs"] = []
 
 
+def declared(stored, text, cell=TEXT):
+    """A cell that says its numbers vary, and another number stored."""
+    output_of(stored, TEXT)[0].update(text=[text])
+    stored["cells"][cell]["metadata"]["varies"] = {"rtol": 0.1}
+
+
 # variant: (made from, what is done to it, the code cell that must fail, what it must say)
 RERUN = {
     "01_clean": ("01_tiny", lambda s: None, None, None),
     "02_picture": ("02_moved", as_tiny, 3, "figure 1: RMS"),
     "03_html_picture": ("03_moved_in_html", as_tiny, 4, "figure 1: RMS"),
-    "04_text": ("01_tiny", lambda s: output_of(s, TEXT)[0].update(text=["total 7\n"]), 2, "total 7"),
-    "05_cleared_text": ("01_tiny", lambda s: output_of(s, TEXT).clear(), 2, "Unexpected output"),
+    "04_text": ("01_tiny", lambda s: output_of(s, TEXT)[0].update(text=["total 7\n"]), 2, "in 'total 7', '7' is now '6'"),
+    "05_cleared_text": ("01_tiny", lambda s: output_of(s, TEXT).clear(), 2, "the words differ"),
     "06_cleared_picture": ("01_tiny", lambda s: output_of(s, PICTURE)[0]["data"].pop("image/png"), 3, "0 figures"),
     "07_never_run": ("01_tiny", lambda s: s["cells"][TEXT].update(execution_count=None, outputs=[]), 2, "never run"),
     "08_stderr": ("01_tiny", complain, 2, "stderr"),
     "09_stderr_unheard": ("01_tiny", complain_unheard, 2, "stderr"),
     "10_older": ("02_moved", older_matplotlib, None, None),
-    "11_older_cleared": ("02_moved", older_and_cleared, 3, "Unexpected output|0 figures"),
+    "11_older_cleared": ("02_moved", older_and_cleared, 3, "0 figures"),
+    "12_declared": ("01_tiny", lambda s: declared(s, "total 6.2\n"), None, None),
+    "13_declared_too_far": ("01_tiny", lambda s: declared(s, "total 8.2\n"), 2, "rtol=0.1"),
+    "14_declared_picture": ("02_moved", lambda s: (as_tiny(s), declared(s, "total 6\n", PICTURE)), None, None),
 }
 
 

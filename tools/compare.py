@@ -72,20 +72,21 @@ class Printed:
     numbers: tuple[Number, ...]
     error: float | None = None  # a standard error, where one is printed
     error_unit: float = 0.0
+    line: str = ""  # of the text in which it stands
 
     @classmethod
     def of(cls, match: re.Match) -> Printed:
-        part = match.groupdict()
+        part, line = match.groupdict(), _line_of(match)
         if part["alone"]:
             exact = not part["percent"] and re.fullmatch(r"[-+\u2212]?\d+", part["alone"]) is not None
-            return cls(match.group(), (Number(part["alone"], exact),))
+            return cls(match.group(), (Number(part["alone"], exact),), line=line)
         if part["error"]:
             value, error = Number(part["value"]), Number(part["error"])
-            return cls(match.group(), (value, error), error.value, error.unit)
+            return cls(match.group(), (value, error), error.value, error.unit, line)
         ends = low, high = Number(part["low"]), Number(part["high"])
         middle = (Number(part["middle"]),) if part["middle"] else ()
         unit = max(low.unit, high.unit)
-        return cls(match.group(), middle + ends, (high.value - low.value) / 3.92, unit / 1.96)
+        return cls(match.group(), middle + ends, (high.value - low.value) / 3.92, unit / 1.96, line)
 
     def errors_from(self, other: Printed) -> float | None:
         """The largest difference in combined standard errors; None where none is printed, 0 within one printed unit."""
@@ -107,7 +108,7 @@ class Printed:
 
     def fault(self, other: Printed, varies: dict | None) -> str | None:
         """How this differs from what was stored by more than it may, in words."""
-        moved = f"{other.text!r} is now {self.text!r}"
+        moved = f"in {other.line!r}, {other.text!r} is now {self.text!r}"
         if varies is None:
             near = all(a.is_near(b) for a, b in zip(self.numbers, other.numbers, strict=True))
             return None if near else f"{moved}: more than one unit of its last digit"
@@ -118,6 +119,11 @@ class Printed:
         if errors > MAX_ERRORS:
             return f"{moved}: {errors:.1f} combined standard errors apart"
         return None if self.is_as_wide(other) else f"{moved}: its uncertainty changed by more than {MAX_WIDENING}"
+
+
+def _line_of(match: re.Match) -> str:
+    text = match.string
+    return text[text.rfind("\n", 0, match.start()) + 1 :].partition("\n")[0].strip()[:120]
 
 
 def read(text: str) -> tuple[str, list[Printed]]:

@@ -274,7 +274,19 @@ def cell_faults(nb):
             yield f", cell {i} ({first!r}): {fault}"
 
 
+def declaration_fault(cell):
+    """A cell that is compared by its standard errors says so in its metadata, and why in a comment."""
+    varies, reason = cell.metadata.get("varies"), re.search(r"^# varies: \S", cell.source, re.M)
+    if varies is None:
+        return 'has a comment "# varies:" and no varies={...} on the line of its `# %%`' if reason else None
+    if not isinstance(varies, dict) or not set(varies) <= {"rtol", "stray"}:
+        return f'varies must hold "rtol" and "stray" or nothing, got {varies}'
+    return None if reason else 'varies={...} has to be explained: begin a comment of the cell with "# varies: "'
+
+
 def output_faults(cell):
+    if fault := declaration_fault(cell):
+        yield fault
     tags = cell.metadata.get("tags", [])
     if "nbval-skip" in tags or re.search(r"^\s*#\s*NBVAL_SKIP", cell.source, re.M):
         yield "is skipped by the tests: drop the mark (nbval-ignore-output still runs the cell)"
