@@ -6,11 +6,12 @@ PY := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)/python
 NB := $(PY) tools/nb.py
 
 .DEFAULT_GOAL := help
-.PHONY: help env book test notebooks sync check lint serve clean
+.PHONY: help env book test portable notebooks sync check lint serve clean
 
 help:
 	@echo 'make book        build the book into _build/html'
 	@echo 'make test        unit tests, and every notebook re-executed and compared, text and pictures'
+	@echo 'make portable    the same under other arithmetic: no vector instructions, AVX2, AVX-512, two threads'
 	@echo 'make notebooks   book/NN_name.py -> .ipynb, executed (one: make notebooks CHAPTER=03_ssa)'
 	@echo 'make sync        the same without executing: for a change of prose alone'
 	@echo 'make check       do the pairs agree, in seconds, executing nothing'
@@ -44,6 +45,10 @@ book: env
 test: env
 	$(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile --nbval --nbval-current-env \
 	  --nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-cell-timeout 600 --nbval-kernel-startup-timeout 180
+
+# MODES="plain avx2" and CHAPTER=03_ssa choose; an hour on two cores without them
+portable: env
+	$(PY) tools/portable.py $(if $(MODES),--modes $(MODES)) -- $(CHAPTER)
 
 notebooks: env
 	$(NB) run $(CHAPTER)
