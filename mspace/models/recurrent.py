@@ -82,7 +82,8 @@ class _Recurrent:
     def _follow(self, h: Tensor | None, x: Tensor) -> list[Tensor]:
         """The states after each window of `lags` samples in x."""
         n = x.shape[1] - self.lags + 1  # slices and not `unfold`, whose gradient vmap takes member by member
-        views = torch.cat([x[:, i : i + n].reshape(len(x), n, -1) for i in range(self.lags)], 2)
+        cuts = [x] if n == 1 else [x[:, i : i + n] for i in range(self.lags)]
+        views = torch.cat([cut.reshape(len(x), n, -1) for cut in cuts], 2)
         drives, law, states = self.drive(views), self.law(), []
         h = x.new_zeros(len(x), self.n_hidden) if h is None else h
         for drive in drives.unbind(1):
