@@ -34,7 +34,7 @@ from mspace.reduction import (
     shrink_network,
     tradeoff,
 )
-from mspace.reduction.calibration import moments_of
+from mspace.reduction.calibration import Moments, moments_of
 from mspace.reduction.passes import halves, seen
 from mspace.reduction.refinement import discrepancy
 from mspace.reduction.starts import clusters
@@ -460,6 +460,17 @@ def test_backward_elimination_is_least_squares_one_at_a_time():
     assert kept.tolist() == alive
     share = residual(h[:, alive], y) / (y - y.mean(0)).square().sum().detach()
     assert float(left[0]) == pytest.approx(float(share), abs=1e-6)
+
+
+def test_backward_elimination_of_dependent_units_does_not_depend_on_their_order():
+    net, x = dense(4, 128, 3), normal(105, 4)
+    moments = moments_of(net, net, "2", x).square
+    order = torch.randperm(128, generator=seeded(1))
+    place = torch.cat([torch.zeros(1, dtype=torch.long), 1 + order, torch.arange(129, 132)])
+    kept, left = backward_elimination(Moments(moments, 128), 128, 3)
+    again, same = backward_elimination(Moments(moments[place][:, place], 128), 128, 3)
+    assert sorted(order[again].tolist()) == kept.tolist()
+    assert torch.allclose(left, same, rtol=1e-3, atol=1e-7)
 
 
 def test_selection_of_channels_counts_all_their_places():

@@ -60,13 +60,14 @@ def backward_elimination(moments: Moments, units: int, k: int, *, bias: bool = T
     k = whole(k, "k", 1, units)
     gram, cross, own = _scaled(moments, units, bias)
     s = gram.shape[1]
-    flat = gram.reshape(units * s, units * s)
-    inverse = torch.linalg.inv(flat + 1e-8 * torch.eye(len(flat), dtype=flat.dtype)).reshape(gram.shape)
-    theta = torch.einsum("iajc,jco->iao", inverse, cross)
-    error = own - (theta * cross).sum()
     alive = list(range(units))
+    inverse, theta = _solved(gram, cross)
+    solved, error = units, own - (theta * cross).sum()
     left = [error]
     while len(alive) > k:
+        if 4 * len(alive) <= 3 * solved:  # every step takes digits from the inverse, all of them if units are dependent
+            inverse, theta = _solved(gram[alive][:, :, alive], cross[alive])
+            solved = len(alive)
         blocks = torch.arange(len(alive))
         undo = torch.linalg.inv(inverse[blocks, :, blocks, :])
         price = (theta * (undo @ theta)).sum((1, 2))
@@ -79,6 +80,13 @@ def backward_elimination(moments: Moments, units: int, k: int, *, bias: bool = T
         alive.pop(j)
         left.append(error)
     return torch.tensor(alive), torch.stack(left[::-1]).clamp(min=0) / own.clamp(min=1e-300)
+
+
+def _solved(gram: Tensor, cross: Tensor) -> tuple[Tensor, Tensor]:
+    """The inverse of blocks (m, s, m, s), and least squares by it."""
+    flat = gram.reshape(2 * [gram.shape[0] * gram.shape[1]])
+    inverse = torch.linalg.inv(flat + 1e-8 * torch.eye(len(flat), dtype=flat.dtype)).reshape(gram.shape)
+    return inverse, torch.einsum("iajc,jco->iao", inverse, cross)
 
 
 def _scaled(moments: Moments, units: int, bias: bool):
