@@ -59,7 +59,6 @@ def backward_elimination(moments: Moments, units: int, k: int, *, bias: bool = T
     """
     k = whole(k, "k", 1, units)
     gram, cross, own = _scaled(moments, units, bias)
-    s = gram.shape[1]
     alive = list(range(units))
     inverse, theta = _solved(gram, cross)
     solved, error = units, own - (theta * cross).sum()
