@@ -79,11 +79,15 @@ class _Recurrent:
         with torch.no_grad():
             return settled(self._continue(past, steps), batched)
 
-    def _follow(self, h: Tensor | None, x: Tensor) -> list[Tensor]:
-        """The states after each window of `lags` samples in x."""
-        n = x.shape[1] - self.lags + 1  # slices and not `unfold`, whose gradient vmap takes member by member
-        cuts = [x] if n == 1 else [x[:, i : i + n] for i in range(self.lags)]
-        views = torch.cat([cut.reshape(len(x), n, -1) for cut in cuts], 2)
+    def _follow(self, h: Tensor | None, x: Tensor, *, given: bool = True) -> list[Tensor]:
+        """The states after each window of `lags` samples in x, which are given, or the network's own answers."""
+        n = x.shape[1] - self.lags + 1
+        if n == 1:
+            views = x.reshape(len(x), 1, -1)
+        elif given:
+            views = x.reshape(len(x), x.shape[1], -1).unfold(1, self.lags, 1).transpose(2, 3).flatten(2)
+        else:  # slices and not `unfold`, whose gradient vmap takes member by member
+            views = torch.cat([x[:, i : i + n].reshape(len(x), n, -1) for i in range(self.lags)], 2)
         drives, law, states = self.drive(views), self.law(), []
         h = x.new_zeros(len(x), self.n_hidden) if h is None else h
         for drive in drives.unbind(1):
@@ -100,7 +104,7 @@ class _Recurrent:
             if made >= steps:
                 return torch.cat(answers, 1)
             recent = torch.cat([recent[:, recent.shape[1] - self.lags + 1 :], y], 1)
-            h = self._follow(h, recent)[-1]
+            h = self._follow(h, recent, given=False)[-1]
 
     def _answer(self, h: Tensor) -> Tensor:
         """States (..., n_hidden) to (..., horizon[, m])."""
