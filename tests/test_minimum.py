@@ -44,7 +44,8 @@ def test_a_network_ends_at_a_minimum_with_dropout_at_rest():
 
 def test_the_type_that_came_is_returned():
     x, y = line()
-    found = refine(with_dropout().eval(), (x.float(), y.float()), F.mse_loss, tolerance=1e-3)
+    data = x.float(), y.float()
+    found = refine(with_dropout().eval(), data, F.mse_loss, weight_decay=1e-3, steps=5000, tolerance=1e-3)
     assert not found.training and found[0].weight.dtype == torch.float32
 
 

@@ -508,3 +508,42 @@ def test_errors_list_the_layers_that_have_rows():
         weight_of(nn.ReLU(), "0")
     with pytest.raises(ValueError, match=r"axis must be 0 \(rows\) or 1 \(columns\), got 2"):
         weight_of(model, "0", axis=2)
+
+
+# -- rows with their biases
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Linear(3, 5), nn.Linear(3, 5, bias=False), nn.Conv2d(2, 4, 3), nn.Conv1d(4, 6, 3, groups=2),
+        nn.ConvTranspose1d(4, 6, 3, groups=2),
+    ],
+)  # fmt: skip
+def test_the_bias_stands_last(layer):
+    rows, found = weight_of(layer, ""), weight_of(layer, "", bias=True)
+    assert torch.equal(found[:, :-1], rows)
+    assert torch.equal(found[:, -1], torch.zeros(len(rows)) if layer.bias is None else layer.bias)
+
+
+def test_a_recurrent_row_has_both_its_biases():
+    layer = nn.GRU(3, 5)
+    rows = weight_of(layer, "", bias=True)
+    parts = [layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0[:, None], layer.bias_hh_l0[:, None]]
+    assert torch.equal(rows, torch.cat(parts, 1))
+    assert torch.equal(weight_of(nn.RNNCell(3, 5, bias=False), "", bias=True)[:, -2:], torch.zeros(5, 2))
+
+
+def test_layers_side_by_side_have_each_their_bias():
+    gated = nn.ModuleDict({"gate": nn.Linear(3, 5), "up": nn.Linear(3, 5)})
+    rows = weight_of(gated, ["gate", "up"], bias=True)
+    assert rows.shape == (5, 8)
+    assert torch.equal(rows[:, 3], gated["gate"].bias) and torch.equal(rows[:, 7], gated["up"].bias)
+
+
+@pytest.mark.parametrize(("name", "axis", "why"), [("0", 1, "bias=True.*axis=0"), ("W", 0, "bias=True.*'W'")])
+def test_what_has_no_bias_is_refused(name, axis, why):
+    model = nn.Sequential(nn.Linear(3, 5))
+    model.W = nn.Parameter(torch.ones(5, 3))
+    with pytest.raises(ValueError, match=why):
+        weight_of(model, name, axis=axis, bias=True)

@@ -171,7 +171,7 @@ def test_every_sample_is_a_target(channels):
 def test_the_start():
     for seed in range(3):
         model = made(ElmanRNN, 16, seed)
-        assert float(torch.linalg.eigvals(model.W.detach()).abs().max()) == pytest.approx(0.95, abs=1e-6)
+        assert float(torch.linalg.eigvals(model.W.detach()).abs().max()) == pytest.approx(0.95, abs=1e-4)  # of float32
     gate = ElmanRNN(16, lags=100).V
     assert 0.09 < gate.abs().max() <= 0.1
     assert 0.24 < GRU(16, lags=100).V_r.abs().max() <= 0.25  # as torch: by the units, whatever the inputs

@@ -883,3 +883,24 @@ def test_norm_between_is_refused_when_seen():
     grouped = nn.Sequential(nn.Conv1d(4, 4, 3, groups=2), nn.ReLU(), nn.Conv1d(4, 2, 3))
     with pytest.raises(ValueError, match="convolution in groups"):
         rows_of(grouped, "0")
+
+
+def test_units_that_differ_in_bias_alone_are_not_merged():
+    """The way of the README: bootstrap, neurons, k-means, merge, compress; two of six units are nearly twins."""
+    rows = torch.tensor([[1, 0, -1], [1, 0, 1], [0, 1, -1], [0, 1, 1], [0.6, 0.8, 0], [0.66, 0.75, 0]]).double()
+    net = mlp(2, 6, 1, generator=seeded(0)).double()
+    with torch.no_grad():
+        net[0].weight.copy_(rows[:, :2])
+        net[0].bias.copy_(rows[:, 2])
+        net[2].weight.copy_(torch.tensor([[1.0, -1.0, 1.5, -0.5, 1.0, 1.0]]))
+    x = torch.randn(400, 2, generator=seeded(1), dtype=torch.float64)
+    y = net(x).detach() + 0.05 * torch.randn(400, 1, generator=seeded(2), dtype=torch.float64)
+    ensemble = bootstrap(net, (x, y), F.mse_loss, n_models=50, generator=seeded(3))
+    errors = {}
+    for bias in (False, True):
+        neurons = ensemble.neurons("0", bias=bias)
+        labels = KMeans(5, metric=wasserstein2, generator=seeded(4)).fit_predict(neurons)
+        small = compress(net, "0", merge(rows_of(net, "0"), labels), feeds="2")
+        with torch.no_grad():
+            errors[bias] = float((small(x) - net(x)).square().mean() / net(x).var())
+    assert errors[True] < 1e-2 < 0.1 < errors[False]

@@ -134,14 +134,15 @@ class GaussianPosterior:
                 found[rows, columns] = cov[pairs]
         return found
 
-    def neurons(self, layer: str | Sequence[str], *, axis: int = 0) -> NeuronDistribution:
-        """Mean and covariance of every neuron of a layer, in the units of the weights squared.
+    def neurons(self, layer: str | Sequence[str], *, axis: int = 0, bias: bool = False) -> NeuronDistribution:
+        """Return mean and covariance of every neuron of a layer, in the units of the weights squared.
 
+        With ``bias=True`` a neuron is its row with the bias last, what `merge` and `prune` take out of a network.
         Where a parametrization makes the weight, such as an orthonormal one, by its linearisation at the mean (the
         delta method).
         """
-        mean = weight_of(self.model(), layer, axis=axis)
-        read = Reader(self.template, layer, axis)
+        mean = weight_of(self.model(), layer, axis=axis, bias=bias)
+        read = Reader(self.template, layer, axis, bias)
         index = read.places()
         if index is not None:
             return NeuronDistribution(mean, torch.stack([self.cov(row) for row in index]))

@@ -18,13 +18,13 @@ __all__ = ["Reader"]
 class Reader(nn.Module):
     """A layer's neurons as the answer of a module, so that parameters can be swapped in."""
 
-    def __init__(self, model: nn.Module, layer: str | Sequence[str], axis: int):
+    def __init__(self, model: nn.Module, layer: str | Sequence[str], axis: int, bias: bool = False):
         super().__init__()
-        self.model, self.axis = copy.deepcopy(model).double(), axis
+        self.model, self.axis, self.bias = copy.deepcopy(model).double(), axis, bias
         self.layer = [layer] if isinstance(layer, str) else list(layer)
 
     def forward(self) -> Tensor:
-        return live_weight_of(self.model, self.layer, self.axis)
+        return live_weight_of(self.model, self.layer, self.axis, self.bias)
 
     def at(self, vector: Tensor) -> Tensor:
         """The neurons (m, n) when the parameters are a vector (p,)."""

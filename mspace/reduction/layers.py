@@ -6,14 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..neurons import weight_of
+
 __all__ = ["fold", "patches", "put_columns", "put_rows", "read_columns", "read_rows", "targets"]
 
 
 def read_rows(layer: nn.Module) -> Tensor:
     """Incoming weights of every unit with its bias last, (m, n+1), float64; zeros for a bias that is not there."""
-    weight = layer.weight.detach().to("cpu", torch.float64).flatten(1)
-    bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach().to(weight)
-    return torch.cat([weight, bias[:, None]], 1)
+    return weight_of(layer, "", bias=True).to("cpu", torch.float64)
 
 
 def put_rows(layer: nn.Module, rows: Tensor) -> None:

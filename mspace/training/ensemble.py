@@ -97,8 +97,8 @@ class Ensemble:
             except RuntimeError:  # an operation that vmap does not know: the same, one by one
                 return torch.stack([member({k: v[i] for k, v in state.items()}) for i in range(len(self))])
 
-    def samples(self, layer: str | Sequence[str], *, axis: int = 0) -> Tensor:
-        """The weights of a layer in every member, (N, m, n), as `weight_of` gives them for one."""
+    def samples(self, layer: str | Sequence[str], *, axis: int = 0, bias: bool = False) -> Tensor:
+        """Return the neurons of a layer in every member, (N, m, n), as `weight_of` gives them for one."""
         model = copy.deepcopy(self.template)
         tensors = dict((*model.named_parameters(), *model.named_buffers()))
         state, found = {**self.parameters, **self.buffers}, []
@@ -106,12 +106,15 @@ class Ensemble:
             for i in range(len(self)):
                 for name, tensor in tensors.items():
                     tensor.copy_(state[name][i])
-                found.append(weight_of(model, layer, axis=axis))
+                found.append(weight_of(model, layer, axis=axis, bias=bias))
         return torch.stack(found)
 
-    def neurons(self, layer: str | Sequence[str], *, axis: int = 0) -> NeuronDistribution:
-        """Mean and covariance of every neuron of a layer over the members (divided by N - 1)."""
-        return NeuronDistribution.from_samples(self.samples(layer, axis=axis))
+    def neurons(self, layer: str | Sequence[str], *, axis: int = 0, bias: bool = False) -> NeuronDistribution:
+        """Estimate mean and covariance of every neuron of a layer over the members (divided by N - 1).
+
+        With ``bias=True`` a neuron is its row with the bias last, what `merge` and `prune` take out of a network.
+        """
+        return NeuronDistribution.from_samples(self.samples(layer, axis=axis, bias=bias))
 
     def keep(self, members) -> Ensemble:
         """Some of the members as an ensemble, by index, slice, list or mask."""
