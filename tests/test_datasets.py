@@ -804,6 +804,22 @@ def test_features_are_scaled_by_the_learning_part_alone(components):
         assert torch.allclose(held.abs(), known.abs())
 
 
+def test_signs_of_components_do_not_depend_on_the_library(monkeypatch):
+    def inputs():
+        generator = torch.Generator().manual_seed(1)
+        (x, _), (held, _) = datasets.learn_and_test(some_table(), 30, components=4, generator=generator)
+        return torch.cat([x, held])
+
+    own, svd, signs = inputs(), torch.linalg.svd, torch.tensor([-1, 1, -1, 1, -1]).double()
+
+    def mirrored(a, **options):
+        u, s, v = svd(a, **options)
+        return u * signs, s, v * signs[:, None]
+
+    monkeypatch.setattr(torch.linalg, "svd", mirrored)
+    assert torch.equal(inputs(), own)
+
+
 def test_a_constant_feature_does_not_divide_by_zero():
     table = some_table()
     flat = table._replace(inputs=torch.cat([table.inputs[:, :4], torch.full((40, 1), 7.0)], 1))

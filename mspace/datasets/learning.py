@@ -21,7 +21,8 @@ def learn_and_test(
 
     Args:
         n_learn: at least 2, and less than there are rows
-        components: how many principal components of the learning part stand for the features; all features if None
+        components: how many principal components of the learning part stand for the features; all features if None. The
+            largest entry of an axis is positive, for of itself its sign is a matter of rounding
 
     Returns:
         inputs and targets to learn from, and those held out
@@ -33,7 +34,9 @@ def learn_and_test(
     x = x - x[:n_learn].mean(0)
     if components is not None:
         components = whole(components, "components", 1, min(n_learn - 1, width))
-        x = x @ torch.linalg.svd(x[:n_learn], full_matrices=False)[2][:components].T
+        axes = torch.linalg.svd(x[:n_learn], full_matrices=False)[2][:components]
+        largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
+        x = x @ (axes * largest.sign()).T
     size = x[:n_learn].std(0)
     nothing = 0.0 if components is None else max(n_learn, width) * torch.finfo(x.dtype).eps * float(size.max())
     x = x / torch.where(size > nothing, size, 1.0)
