@@ -694,6 +694,14 @@ def test_select_of_duplicates_waits_for_the_others():
     assert select(q, [0.9, 0.8, 0.1], 3, alpha=0.9, duplicate=0.4).tolist() == [0, 1, 2]
 
 
+def test_neurons_that_rounding_alone_tells_apart_are_chosen_by_their_number():
+    noise = 1e-14 * torch.rand(6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    alike = torch.eye(6, dtype=torch.float64)
+    assert select(alike + torch.diag(noise), torch.full((6,), 0.5), 6).tolist() == list(range(6))
+    assert select(alike, 0.5 + noise, 6).tolist() == list(range(6))
+    assert select(alike, 1e-9 * (1 + torch.arange(6)), 6).tolist() == [5, 4, 3, 2, 1, 0]  # small is not equal
+
+
 # Similarity
 
 

@@ -18,6 +18,7 @@ __all__ = ["qpfs", "qpfs_targets", "select"]
 
 WAY_OUT = "square the correlations, which makes them semidefinite, or take shift=True, which draws weights to equality"
 TARGETS = ("aggregate", "symmetric", "asymmetric", "minmax")
+DIGITS = 9  # of the largest relevance, and of a weight; beyond these neurons are equal
 
 
 def qpfs(similarity, relevance, *, alpha: float | None = None, shift: bool = False) -> Tensor:
@@ -109,7 +110,8 @@ def select(similarity, relevance, k: int, *, alpha: float | None = None, duplica
     """The k to keep, (k,), best first: duplicates put aside, then by their weights in `qpfs`.
 
     Of those that are more similar than `duplicate` only the most relevant takes part. Those without weight follow by how
-    little the objective would rise with them, duplicates come last.
+    little the objective would rise with them, duplicates come last. What differs by rounding alone is a tie, and of ties
+    the first in number comes first.
 
     Args:
         similarity: (m, m) with ones on the diagonal
@@ -122,13 +124,14 @@ def select(similarity, relevance, k: int, *, alpha: float | None = None, duplica
         raise ValueError(f"similarity and relevance must be (m, m) and (m,), got {tuple(q.shape)} and {tuple(b.shape)}")
     k, duplicate = whole(k, "k", 1, len(b)), between(duplicate, "duplicate")
     first, second = [], []
-    for i in b.argsort(descending=True, stable=True).tolist():
+    ranked = (b / b.max().clamp(min=torch.finfo(b.dtype).tiny)).round(decimals=DIGITS)
+    for i in ranked.argsort(descending=True, stable=True).tolist():
         (second if first and q[i, first].max() > duplicate else first).append(i)
     own, b_own = q[first][:, first], b[first]
     z = qpfs(own, b_own, alpha=alpha)
     alpha = (float(own.mean() / (own.mean() + b_own.mean())) if b.any() else 0.0) if alpha is None else alpha
     slope = 2 * (1 - alpha) * own @ z - alpha * b_own
-    order = sorted(range(len(first)), key=lambda i: (-float(z[i]), float(slope[i])))
+    order = sorted(range(len(first)), key=lambda i: (-round(float(z[i]), DIGITS), round(float(slope[i]), DIGITS)))
     return torch.tensor([first[i] for i in order] + second)[:k]
 
 
