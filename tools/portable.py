@@ -42,7 +42,8 @@ MODES = {
     "avx512": {"ATEN_CPU_CAPABILITY": "avx512", "MKL_CBWR": "AVX512", "OPENBLAS_CORETYPE": "SkylakeX"},
     "two threads": {"MSPACE_THREADS": "2"},
 }
-UNIT_TESTS = ("tests", "mspace", "--ignore=tests/test_book.py", "--ignore=tests/test_env.py")  # those have no numerics
+NO_ARITHMETIC = ("architecture", "book", "compare", "env", "portable")  # tests of files and processes
+UNIT_TESTS = ("tests", "mspace", *(f"--ignore=tests/test_{name}.py" for name in NO_ARITHMETIC))
 
 
 def numpy_features() -> dict[str, bool]:
