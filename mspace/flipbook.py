@@ -78,8 +78,6 @@ def _png(drawn, dpi: int | None) -> bytes:
     figure = getattr(drawn, "figure", drawn)
     if not hasattr(figure, "savefig"):
         raise ValueError(f"draw must return a figure or an axes of it, got {type(drawn).__name__}")
-    if dpi:
-        figure.set_dpi(dpi)
-    picture = png(figure)
+    picture = png(figure, dpi)
     plt.close(figure)
     return picture

@@ -75,14 +75,14 @@ def _bundle(figure, include=None, exclude=None) -> dict:
     return {"image/png": png(figure)}
 
 
-def png(figure) -> bytes:
+def png(figure, dpi: float | None = None) -> bytes:
     """The figure as a PNG on its whole canvas, with a word on its panels that the tests compare.
 
     The inline backend would crop it tightly, which depends on the font metrics of the machine.
     """
     buffer = io.BytesIO()
     axes = [f"{ax.name} {ax.get_xscale()} {ax.get_yscale()}" for ax in figure.axes if ax.get_visible()]
-    figure.savefig(buffer, format="png", metadata={"Software": None, "Panels": "; ".join(axes)})
+    figure.savefig(buffer, format="png", dpi=dpi or figure.dpi, metadata={"Software": None, "Panels": "; ".join(axes)})
     return buffer.getvalue()
 
 

@@ -200,6 +200,16 @@ def test_flipbook_is_the_same_twice_and_closes_its_figures():
     assert first == second and not plt.get_fignums()
 
 
+def test_flipbook_frames_have_the_resolution_asked_for():
+    import matplotlib.pyplot as plt
+
+    def width(dpi):
+        picture = Flipbook(lambda _: plt.subplots(figsize=(3.0, 2.0))[1], [1], label="{}", alt="{}", dpi=dpi).frames[0]
+        return int.from_bytes(picture[16:20], "big")  # of the PNG's header
+
+    assert (width(40), width(None)) == (120, 375), "by default the figure's own"
+
+
 def test_flipbook_escapes_what_it_is_given():
     html = Flipbook(frame, [1], label="a < {}", alt='"quoted" {}', dpi=40)._repr_html_()
     assert "a &lt; 1" in html and "&quot;quoted&quot; 1" in html
