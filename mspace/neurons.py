@@ -114,8 +114,9 @@ class NeuronDistribution:
     def sample(self, size: int, generator: torch.Generator | None = None) -> Tensor:
         """Draws of every neuron, (size, m, n); neurons are drawn independently of each other."""
         power, axes = self._spectrum()
+        root = (axes * power.sqrt()[:, None]) @ axes.mT  # symmetric: signs and turns of eigenvectors do not matter
         z = torch.randn(size, *self.mean.shape, generator=generator, dtype=torch.float64)
-        return self.mean + torch.einsum("mij,mj,smj->smi", axes, power.sqrt(), z)
+        return self.mean + torch.einsum("mij,smj->smi", root, z)
 
     def ellipsoid(self, level: float = 0.95) -> tuple[Tensor, Tensor, Tensor]:
         """The regions that hold `level` of each Gaussian: centres, semi-axes, directions.

@@ -309,6 +309,21 @@ def test_neurons_are_drawn_independently():
     assert abs(float((a * b).mean())) < 4.5 / math.sqrt(100_000)
 
 
+def test_draws_do_not_depend_on_signs_and_turns_of_eigenvectors(monkeypatch):
+    turn = torch.linalg.qr(torch.randn(2, 3, 3, generator=seeded(8), dtype=torch.float64)).Q
+    power = torch.tensor([[0.2, 0.8, 0.8], [0.5, 0.5, 0.5]], dtype=torch.float64)
+    p = NeuronDistribution(torch.zeros(2, 3), turn @ (power[..., None] * turn.mT))
+    draws, eigh = p.sample(20, seeded(9)), torch.linalg.eigh
+
+    def another_processor(matrix):
+        power, axes = eigh(matrix)
+        last = axes[..., 1:] @ torch.tensor([[0.6, 0.8], [0.8, -0.6]], dtype=torch.float64)
+        return power, torch.cat([-axes[..., :1], last], -1)
+
+    monkeypatch.setattr(torch.linalg, "eigh", another_processor)
+    assert close(p.sample(20, seeded(9)), draws)
+
+
 def test_sampling_belongs_to_the_generator():
     p = population()
     state = torch.get_rng_state()
