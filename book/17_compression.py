@@ -441,7 +441,8 @@ plt.show()
 # numbers. At ten it takes shared rows, which are better than ten cosines, and dearer by an index for each output.)
 #
 # **Check** this, and the numbers: points of accuracy lost against the whole network, as mean ± standard error
-# ({ref}`sec:plus-minus`) over the ten splits of Iris and over the five networks on digits.
+# ({ref}`sec:plus-minus`) over the ten splits of Iris and over the five networks on digits. On Iris, where one flower is
+# two points of a network, they are rounded to whole ones.
 
 
 # %% varies={"rtol": 0.02}
@@ -481,8 +482,9 @@ if walk.official:
     ):
         assert ours[ours[:, 0] <= stored, 1].min() < theirs  # as few numbers or fewer
 kept = [("Iris", 64), ("Iris", 3), ("digits", 20), ("digits", 10), ("digits", 5)]
+figures = {"Iris": 0, "digits": 1}
 shown = [
-    [way, *(with_error(lost(name, way, k), 1) for name, k in kept)]
+    [way, *(with_error(lost(name, way, k), figures[name]) for name, k in kept)]
     for way in LOOK
     if way in results["digits"]
 ]
