@@ -48,7 +48,7 @@ import torch
 import mspace as ms
 from mspace import plot, seeded
 from mspace.flipbook import Flipbook
-from mspace.tables import TextTable
+from mspace.tables import TextTable, with_error
 
 ms.limit_threads()
 plot.book_style()
@@ -243,8 +243,9 @@ assert (free - future).abs().max() < 1e-6
 # no turning, and the free run fades within about 100 samples, less than half a period.
 # A longer window averages the noise and keeps the turning.
 #
-# **Check**: over 50 noise draws both weights are near one half and their sum is below one; the short run fades, but
-# not at once; the long window has less than a tenth of its error.
+# **Check**: over 50 noise draws (± is the {ref}`standard error <sec:plus-minus>` over them) both weights are near one
+# half and their sum is below one; the short run fades, but not at once; the long window has less than a tenth of its
+# error.
 
 # %%
 pasts = [
@@ -264,14 +265,14 @@ runs = {
     for w in models
 }
 weights = torch.stack([m.weight[0].detach() for m in models[2]])
-print("weights of two noisy samples, mean +- sd of 50 draws:")
+print("weights of two noisy samples:")
 for weight in weights.T:
-    print(f"   {weight.mean():.2f} +- {weight.std():.2f}")
+    print(f"   {with_error(weight, 3)}")
 print("MSE of the free run:")
 error = {w: (run - future).square().mean(1) for w, run in runs.items()}
 for w, e in error.items():
-    print(f"   window of {w}: {e.mean():.3f} +- {e.std():.3f}")
-print(f"   always zero: {future.square().mean():.3f}")
+    print(f"   window of {w}: {with_error(e, 4)}")
+print(f"   always zero: {future.square().mean():.4f}")
 
 assert ((weights.mean(0) - 0.5).abs() < 0.05).all()
 assert 0.9 < weights.sum(1).mean() < 1
@@ -351,8 +352,8 @@ def both_splits(seed, h=20, p=10):
 
 
 shuffled, honest = torch.tensor([both_splits(s) for s in range(20)]).T
-print("MSE of memory over 20 walks (the best possible is 5.5)")
-print(f"   shuffled  {shuffled.mean():.2f} +- {shuffled.std():.2f}")
+print("MSE of memory over 20 walks, ± standard error (the best possible is 5.5)")
+print(f"   shuffled  {with_error(shuffled)}")
 print(f"   in time   median {honest.median():.0f}, least {honest.min():.0f}")
 assert shuffled.max() < 5.5 < honest.min()
 
@@ -485,9 +486,9 @@ verdicts = [
     [
         "a model of one step is decoded for many (definition 4)",
         "holds if the window is long enough",
-        f"two noisy samples: MSE {error[2].mean():.2f}, and "
-        f"{future.square().mean():.2f} by always saying zero; "
-        f"200 samples: {error[200].mean():.3f}",
+        f"two noisy samples: MSE {with_error(error[2], 3)}, and "
+        f"{future.square().mean():.3f} by always saying zero; "
+        f"200 samples: {with_error(error[200], 4)}",
     ],
     [
         "the trials of walking are one series (section 4.3)",
