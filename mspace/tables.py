@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from .notebooks import read_notebook
 
 __all__ = ["TextTable", "with_error"]
 
@@ -44,15 +45,13 @@ class TextTable:
         So a chapter can gather what others computed, and nobody copies a number by hand.
 
         Args:
-            notebook: path of the .ipynb
+            notebook: path of the .ipynb; where it is not there, `mspace.notebooks.read_notebook` says where it looks
             header: its first cells, or all of them
         """
-        file = Path(notebook)
-        if not file.is_file():
-            raise ValueError(f"notebook must be an executed .ipynb, got {file}, which is not there")
-        tables = [t for t in _tables(file) if t[0][: len(header)] == list(header)]
+        tables = [t for t in _tables(read_notebook(notebook)) if t[0][: len(header)] == list(header)]
         if not tables:
-            raise ValueError(f"header {list(header)} is that of no table stored in {file.name}: execute the notebook")
+            name = Path(notebook).name
+            raise ValueError(f"header {list(header)} is that of no table stored in {name}: execute the notebook")
         head, _, *rows = tables[-1]
         return cls(head, rows)
 
@@ -76,9 +75,9 @@ def _cell(text: str) -> str:
     return escaped if any(c.isalpha() for c in text) else escaped.replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def _tables(file: Path):
+def _tables(notebook: dict):
     """Every Markdown table among the stored outputs of a notebook, as rows of cells."""
-    for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]:
+    for cell in notebook["cells"]:
         for output in cell.get("outputs", []):
             text = "".join(output.get("data", {}).get("text/markdown", []))
             if text.startswith("| "):

@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "mspace"
 ORDER = [
     "threads",
     "checks",
+    "notebooks",
     "tables",
     "series",
     "ssa",

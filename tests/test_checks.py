@@ -177,7 +177,8 @@ def test_normal_numbers_come_from_their_own_stream():
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_a_stored_table_is_read_back(tmp_path):
+def test_a_stored_table_is_read_back(tmp_path, monkeypatch):
+    monkeypatch.setenv("MSPACE_BOOK", str(tmp_path))
     table = TextTable(["MASE", "a|b"], [["two words", "0.5 ± 0.1"], ["x | y", "1.38 [1.2, 1.5]"], ["", "|"]])
     other = TextTable(["claim"], [["another"]])
     outputs = [
