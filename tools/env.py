@@ -1,6 +1,7 @@
 """Make .venv what pyproject.toml and constraints.txt ask for; say one line a step, and nothing when it already is.
 
-    python3 tools/env.py
+    python3 tools/env.py           the environment of `make`, in .venv
+    python3 tools/env.py --here    what a reader of the notebooks needs, into the environment of this python3
 
 Standard library only, and no newer syntax than Python 2's, so that an old interpreter prints advice rather than a
 SyntaxError.  The stamp in .venv holds a digest of what was asked for, not a time: a checkout or a copy that
@@ -19,7 +20,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 STAMP = os.path.join(VENV, "mspace-stamp")
 OLDEST, NEWEST = (3, 11), (3, 14)
-EXTRAS = ("book", "test", "ode", "distributed")
+EXTRAS = ("book", "test", "distributed")
+READER = ("chapters", "lab")
 ALONE = ("minilm",)  # extras of which only the files are read: what they ask for beside them is not installed
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 INSTALL_PYTHON = {
@@ -101,37 +103,42 @@ def write_stamp(text):
 # -- the steps
 
 
-def run(*args):
+def run(python, *args):
     """One command of the environment's Python; its output passes through."""
-    subprocess.check_call([python_of(VENV)] + list(args), cwd=ROOT)
+    subprocess.check_call([python] + list(args), cwd=ROOT)
 
 
-def pip_install(*args):
-    run("-m", "pip", "--disable-pip-version-check", "--no-input", "install", "-qq", "-c", "constraints.txt", *args)
+def pip_install(python, *args):
+    pip = ("-m", "pip", "--disable-pip-version-check", "--no-input")
+    run(python, *(pip + ("install", "-qq", "-c", "constraints.txt") + args))
 
 
-def user_has_index():
+def user_has_index(python):
     """Has the user told pip where to look (a mirror, an air-gapped folder)?  Then that is where torch comes from."""
-    out = subprocess.check_output([python_of(VENV), "-m", "pip", "config", "list"], cwd=ROOT)
+    out = subprocess.check_output([python, "-m", "pip", "config", "list"], cwd=ROOT)
     keys = [line.split("=")[0] for line in out.decode("utf-8", "replace").splitlines()]
     keys += [k.replace("_", "-").lower() for k in os.environ if k.startswith("PIP_") and os.environ[k]]
     return any(re.search(r"(index-url|find-links|no-index)$", k) for k in keys)
 
 
-def install_torch():
-    """First and alone, a CPU build where one is offered: the default wheel on Linux brings gigabytes of CUDA."""
+def pinned_torch():
     with open(os.path.join(ROOT, "constraints.txt")) as f:
-        torch = re.search(r"^torch==\S+", f.read(), re.M).group()
-    index = os.environ.get("TORCH_INDEX")
+        return re.search(r"^torch==\S+", f.read(), re.M).group()
+
+
+def install_torch(python):
+    """First and alone, a CPU build where one is offered: the default wheel on Linux brings gigabytes of CUDA."""
+    torch, index = pinned_torch(), os.environ.get("TORCH_INDEX")
     if index:
         # --no-deps: that index has its own few versions of what torch needs; ours come with the rest
-        return pip_install("--no-deps", "--index-url", index, torch)
-    if sys.platform.startswith("linux") and not user_has_index():
+        return pip_install(python, "--no-deps", "--index-url", index, torch)
+    if sys.platform.startswith("linux") and not user_has_index(python):
+        options = ("--no-deps", "--retries", "1", "--timeout", "20", "--index-url", CPU_INDEX)
         try:
-            return pip_install("--no-deps", "--retries", "1", "--timeout", "20", "--index-url", CPU_INDEX, torch)
+            return pip_install(python, *(options + (torch,)))
         except subprocess.CalledProcessError:
             say("      no CPU build at {}; taking the default one".format(CPU_INDEX))
-    return pip_install(torch)
+    return pip_install(python, torch)
 
 
 def project():
@@ -142,12 +149,17 @@ def project():
 
 
 def extras(names):
-    return [r for name in names for r in project()["optional-dependencies"][name]]
+    """What extras ask for; one that asks for another of this package, mspace[chapters], is followed."""
+    found = []
+    for requirement in (r for name in names for r in project()["optional-dependencies"][name]):
+        own = re.match(r"mspace\[([\w, -]+)\]$", requirement)
+        found += extras(re.split(r"\s*,\s*", own.group(1))) if own else [requirement]
+    return found
 
 
-def requirements():
+def requirements(names):
     """The package's dependencies and extras, so that one resolver run sees them all, and torch stays as it is."""
-    return project()["dependencies"] + extras(EXTRAS)
+    return project()["dependencies"] + extras(names)
 
 
 def make_venv():
@@ -155,15 +167,30 @@ def make_venv():
     subprocess.check_call([sys.executable, "-m", "venv", VENV])
 
 
-def steps(fresh):
-    if fresh:
-        yield "a new environment in .venv, Python {}.{}".format(*sys.version_info[:2]), make_venv
-    yield "torch" + (" (about 200 MB)" if fresh else ""), install_torch
-    yield "the pinned packages" + (" (over a hundred)" if fresh else ""), lambda: pip_install("setuptools", *requirements())
-    yield "a network to shrink" + (" (about 90 MB)" if fresh else ""), lambda: pip_install("--no-deps", *extras(ALONE))
-    yield "mspace itself, linked to this folder", lambda: pip_install(
-        "--no-deps", "--no-build-isolation", "-e", "."
-    )
+def steps(python, names, fresh):
+    def pip(*args):
+        return lambda: pip_install(python, *args)
+
+    yield "torch" + (" (about 200 MB)" if fresh else ""), lambda: install_torch(python)
+    yield "the pinned packages", pip("setuptools", *requirements(names))
+    yield "a network to shrink" + (" (about 90 MB)" if fresh else ""), pip("--no-deps", *extras(ALONE))
+    yield "mspace itself, linked to this folder", pip("--no-deps", "--no-build-isolation", "-e", ".")
+
+
+def take(todo, on_failure=lambda: None):
+    for i, (what, do) in enumerate(todo, 1):
+        say("[{}/{}] {}".format(i, len(todo), what))
+        try:
+            do()
+        except (subprocess.CalledProcessError, OSError) as e:
+            if do is not make_venv:
+                on_failure()
+            raise Stop(advice(what, e))
+
+
+def install_here():
+    """Add to the environment that runs this file, whose packages stay where the pinned ones allow."""
+    take(list(steps(sys.executable, READER, fresh=True)))
 
 
 def install():
@@ -174,15 +201,11 @@ def install():
     refuse_without_venv(sys.version_info)
     if found is not None:
         os.remove(STAMP)
-    todo = list(steps(fresh=found is None))
-    for i, (what, do) in enumerate(todo, 1):
-        say("[{}/{}] {}".format(i, len(todo), what))
-        try:
-            do()
-        except (subprocess.CalledProcessError, OSError) as e:
-            if do is not make_venv:
-                write_stamp("incomplete")  # pip stopped by itself: what is there is whole, and can be added to
-            raise Stop(advice(what, e))
+    todo = list(steps(python_of(VENV), EXTRAS, fresh=found is None))
+    if found is None:
+        todo.insert(0, ("a new environment in .venv, Python {}.{}".format(*sys.version_info[:2]), make_venv))
+    # where pip stopped by itself, what is there is whole, and can be added to
+    take(todo, on_failure=lambda: write_stamp("incomplete"))
     write_stamp(target)
 
 
@@ -198,10 +221,15 @@ def advice(what, error):
     return text
 
 
-def main():
+def main(argv=()):
     try:
         refuse_old(sys.version_info, sys.executable)
-        install()
+        if list(argv) == ["--here"]:
+            install_here()
+        elif argv:
+            raise Stop("tools/env.py knows --here and nothing else, got {}.".format(" ".join(argv)))
+        else:
+            install()
     except Stop as e:
         print("\nmspace: {}".format(e), file=sys.stderr)
         return 1
@@ -212,4 +240,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
