@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Callable, Iterable
 from html import escape
 
@@ -11,28 +12,47 @@ from .plot import png
 
 __all__ = ["Flipbook"]
 
-# Found by position, not by id, so a page may hold the same flipbook twice.
+# Found by position, not by id, so a page may hold the same flipbook twice. What a viewer does not trust it takes away
+# with the script: a picture and its caption stay, and no slider that does nothing.
 _SCRIPT = """
-(function (book) {
-  var frames = book.querySelectorAll("img"), slider = book.querySelector("input"), shown = book.querySelector("output");
+(function (book, data) {
+  if (book.querySelector("input")) return;
+  var start = book.querySelector("img"), shown = book.querySelector("output");
+  var slider = document.createElement("input"), words = document.createElement("label");
+  var frames = data.frames.map(function (frame, i) {
+    if (i == data.start) return start;
+    var image = document.createElement("img");
+    image.alt = frame[1];
+    image.src = frame[2];
+    return book.insertBefore(image, i < data.start ? start : null);
+  });
+  Object.assign(slider, {id: data.name, type: "range", min: 0, max: frames.length - 1, step: 1, value: data.start});
+  slider.autocomplete = "off";
+  words.htmlFor = data.name;
+  words.textContent = "turn the pages";
+  shown.setAttribute("for", data.name);
+  book.replaceChild(words, book.querySelector("span"));
+  shown.before(slider, " ");
+  book.dataset.lmSuppressShortcuts = "true";  // in JupyterLab arrows move the slider, not the cell
   slider.oninput = function () {
     frames.forEach(function (frame, i) { frame.hidden = i != slider.value; });
-    shown.textContent = slider.ariaValueText = frames[slider.value].dataset.value;
+    shown.textContent = slider.ariaValueText = data.frames[slider.value][0];
   };
   slider.oninput();
-})(document.currentScript.parentNode)
-"""
+})(document.currentScript.parentNode, """
 
 
 class Flipbook:
     """Frames of ``draw(value)`` behind a slider; no kernel, no library and no network to turn them.
+
+    Where scripts are off, as in a notebook that is not trusted, the frame `start` is a plain picture.
 
     Args:
         draw: draws one frame and returns its figure, or an axes of it; the figure is closed once it is a
             picture
         values: the slider's stops; show how a stop reads in `label`, such as ``"k = {}"``
         alt: what the reader who cannot see the frame is told; ``{}`` stands for the value
-        start: index of the stop shown first, and the only one seen where scripts are off
+        start: index of the stop shown first
     """
 
     def __init__(
@@ -52,18 +72,19 @@ class Flipbook:
         return f"Flipbook({len(self.values)} frames, {first} to {last})"
 
     def _repr_html_(self) -> str:
-        frames = "".join(
-            f'<img alt="{escape(_filled(self.alt, v))}" data-value="{escape(_filled(self.label, v))}" '
-            f'src="data:image/png;base64,{base64.b64encode(png).decode()}"{"" if i == self.start else " hidden"}/>'
-            for i, (v, png) in enumerate(zip(self.values, self.frames, strict=True))
-        )
+        frames = [
+            (_filled(self.label, v), _filled(self.alt, v), f"data:image/png;base64,{base64.b64encode(png).decode()}")
+            for v, png in zip(self.values, self.frames, strict=True)
+        ]
+        shown, alt, picture = frames[self.start]
         told = repr((self.label, self.alt, self.values))  # not the pixels, which differ a little between machines
         name = "flipbook-" + hashlib.sha256(told.encode()).hexdigest()[:8]
-        shown = escape(_filled(self.label, self.values[self.start]))
+        others = [f if i != self.start else f[:2] for i, f in enumerate(frames)]
+        data = json.dumps({"name": name, "start": self.start, "frames": others}, ensure_ascii=False)
+        data = data.replace("<", "\\u003c")  # or a "</script>" in a label would end the script
         return (
-            f'<div class="flipbook"><label for="{name}">turn the pages</label> '
-            f'<input id="{name}" type="range" min="0" max="{len(self.values) - 1}" value="{self.start}" step="1" '
-            f'autocomplete="off"/> <output for="{name}">{shown}</output>{frames}<script>{_SCRIPT}</script></div>'
+            f'<div class="flipbook"><span>frame {self.start + 1} of {len(frames)}:</span> <output>{escape(shown)}</output>'
+            f'<img alt="{escape(alt)}" src="{picture}"/><script>{_SCRIPT}{data});</script></div>'
         )
 
 

@@ -1,5 +1,7 @@
 """Pictures: what is drawn is what was given; flipbooks work without a kernel and tell their alternative text."""
 
+import base64
+import json
 import re
 
 import matplotlib as mpl
@@ -182,15 +184,34 @@ def test_ellipsoids_in_space():
         plot.ellipsoid(gaussians(4))
 
 
+def parts(book):
+    """The markup that is there without its script, and the data of the script."""
+    html, script = book._repr_html_().split("<script>")
+    assert script.endswith(");</script></div>"), "nothing ends the script before its end"
+    return html, json.loads(script[script.rindex('{"name"') :].removesuffix(");</script></div>"))
+
+
 def test_flipbook_shows_one_frame_and_describes_all():
-    book = Flipbook(frame, [1, 2.5], label="k = {}", alt="a sine of frequency {}", start=1, dpi=40)
-    html = book._repr_html_()
-    frames = re.findall(r"<img [^>]*>", html)
-    assert [("hidden" in f.replace("base64", "")[-12:]) for f in frames] == [True, False]
-    assert re.findall(r'alt="([^"]*)"', html) == ["a sine of frequency 1", "a sine of frequency 2.5"]
-    assert '<output for="flipbook-' in html and ">k = 2.5</output>" in html
-    assert "http" not in html
-    assert repr(book) == "Flipbook(2 frames, k = 1 to k = 2.5)"
+    book = Flipbook(frame, [1, 2.5, 4], label="k = {}", alt="a sine of frequency {}", start=1, dpi=40)
+    html, data = parts(book)
+    assert re.findall(r'<img alt="([^"]*)"', html) == ["a sine of frequency 2.5"]
+    assert "<span>frame 2 of 3:</span> <output>k = 2.5</output>" in html
+    assert "<input" not in html and "hidden" not in html, "without its script it is a plain picture"
+    assert data["name"].startswith("flipbook-") and data["start"] == 1
+    assert [f[:2] for f in data["frames"]] == [[f"k = {k}", f"a sine of frequency {k}"] for k in ("1", "2.5", "4")]
+    assert [len(f) for f in data["frames"]] == [3, 2, 3], "the picture shown is not stored twice"
+    assert all(f[2].startswith("data:image/png;base64,") for f in data["frames"] if len(f) == 3)
+    assert "http" not in book._repr_html_()
+    assert repr(book) == "Flipbook(3 frames, k = 1 to k = 4)"
+
+
+def test_flipbook_pictures_are_compared_each_once():
+    import compare
+
+    book = Flipbook(frame, [1, 2, 3], label="{}", alt="{}", start=1, dpi=40)
+    shown = [{"output_type": "display_data", "data": {"text/html": book._repr_html_()}}]
+    own = [base64.b64encode(f).decode() for f in book.frames]
+    assert compare.pictures(shown) == [own[1], own[0], own[2]]
 
 
 def test_flipbook_is_the_same_twice_and_closes_its_figures():
@@ -211,8 +232,9 @@ def test_flipbook_frames_have_the_resolution_asked_for():
 
 
 def test_flipbook_escapes_what_it_is_given():
-    html = Flipbook(frame, [1], label="a < {}", alt='"quoted" {}', dpi=40)._repr_html_()
-    assert "a &lt; 1" in html and "&quot;quoted&quot; 1" in html
+    html, data = parts(Flipbook(frame, [1], label="a < {}</script>", alt='"quoted" {}', dpi=40))
+    assert "a &lt; 1&lt;/script&gt;" in html and "&quot;quoted&quot; 1" in html
+    assert data["frames"] == [["a < 1</script>", '"quoted" 1']]
 
 
 def test_flipbook_leaves_the_braces_of_formulas_alone():
