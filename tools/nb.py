@@ -28,8 +28,6 @@ BOOK = ROOT / "book"
 CHAPTER = "[0-9][0-9]_*"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-WIDGETS = "application/vnd.jupyter.widget-state+json"
-VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 def settle_environment() -> None:
@@ -90,16 +88,17 @@ def paired(py: Path):
     new.metadata.kernelspec = KERNEL
     new.metadata.language_info = {"name": "python"}  # the kernel would add its Python version: noise in diffs
     new.metadata.get("jupytext", {}).pop("text_representation", None)
-    for key in ("widgets", "executed"):
-        if key in old.metadata:
-            new.metadata[key] = old.metadata[key]
+    if "executed" in old.metadata:
+        new.metadata["executed"] = old.metadata["executed"]
     return new
 
 
 def write(ipynb: Path, nb) -> None:
     """Beside it and renamed, so that a killed run leaves the old notebook whole."""
+    import nbformat
+
     part = ipynb.with_name(ipynb.name + ".part")
-    part.write_text(stable(nb).rstrip("\n") + "\n", encoding="utf-8", newline="\n")
+    part.write_text(nbformat.writes(nb).rstrip("\n") + "\n", encoding="utf-8", newline="\n")
     part.replace(ipynb)
 
 
@@ -110,73 +109,13 @@ def sync(py: Path) -> None:
 # -- executing
 
 
-def stable(nb) -> str:
-    """The file's text; random widget ids renamed in the order a reader meets them, unreachable ones dropped."""
-    import nbformat
-
-    text = nbformat.writes(nb)
-    state = nb.metadata.get("widgets", {}).get(WIDGETS, {}).get("state")
-    if not state:
-        return text
-    order = reachable(nb, state)
-    nb = nbformat.reads(text, as_version=4)
-    nb.metadata.widgets[WIDGETS].state = {i: state[i] for i in order}
-    text = nbformat.writes(nb)
-    for n, i in enumerate(order):
-        text = text.replace(i, hashlib.md5(str(n).encode()).hexdigest())
-    return nbformat.writes(nbformat.reads(text, as_version=4))
-
-
-def reachable(nb, state) -> list[str]:
-    """Widget ids from the views in the outputs downwards, then the links between widgets already met."""
-    refs = {i: re.findall(r"IPY_MODEL_([0-9a-f]{32})", json.dumps(m, sort_keys=True)) for i, m in state.items()}
-    shown = [o.data[VIEW]["model_id"] for _, c in code_cells(nb) for o in c.outputs if VIEW in o.get("data", {})]
-    order: list[str] = []
-    while shown:
-        i = shown.pop(0)
-        if i in state and i not in order:
-            order.append(i)
-            shown += refs[i]
-    # no view holds a link (jslink): it holds the widgets it joins
-    links = [i for i in state if "Link" in state[i]["model_name"] and refs[i] and set(refs[i]) <= set(order)]
-    return order + sorted(set(links) - set(order), key=lambda i: [order.index(r) for r in refs[i]])
-
-
-def client(nb, **options):
-    """A NotebookClient that cannot sleep through the reply to an ``interact`` cell (nbclient#312).
-
-    nbclient sends the Output widget's messages on the socket that it polls, and zmq's edge-triggered descriptor can
-    swallow the wake-up; polling in short slices looks again.
-    """
-    from queue import Empty
-
-    from nbclient import NotebookClient
-
-    class Client(NotebookClient):
-        async def async_start_new_kernel_client(self):
-            kc = await super().async_start_new_kernel_client()
-            once = kc.shell_channel.get_msg
-
-            async def get_msg(timeout=None):
-                end = float("inf") if timeout is None else time.monotonic() + timeout
-                while True:
-                    try:
-                        return await once(timeout=min(0.5, max(0.0, end - time.monotonic())))
-                    except Empty:
-                        if time.monotonic() >= end:
-                            raise
-
-            kc.shell_channel.get_msg = get_msg
-            return kc
-
-    return Client(nb, **options)
-
-
 def execute(py: Path, timeout: int = 900):
     """The notebook of a source, run from top to bottom on a fresh kernel that works in its folder."""
+    from nbclient import NotebookClient
+
     nb = paired(py)
     info = dict(nb.metadata.language_info)
-    client(
+    NotebookClient(
         nb,
         timeout=timeout,
         kernel_name=KERNEL["name"],
