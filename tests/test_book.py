@@ -109,6 +109,12 @@ def test_chapters_are_pairs_fit_to_print():
     assert done.returncode == 0, done.stderr
 
 
+def test_the_verdict_gathers_from_every_chapter():
+    verdict = (ROOT / "book" / "20_verdict.py").read_text(encoding="utf-8")
+    listed = verdict.partition('CHAPTERS = """')[2].partition('"""')[0].split()
+    assert listed == sorted(p.stem for p in (ROOT / "book").glob("[01][0-9]_*.py"))
+
+
 def test_lint():
     done = python("-m", "ruff", "check", "--output-format=concise", cwd=ROOT)
     assert done.returncode == 0, done.stdout[-3000:]
