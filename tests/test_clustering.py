@@ -285,6 +285,16 @@ def test_seeds_are_drawn_by_cost():
     assert cost.view(60, 5, 60).amin(1).sum(1).mean() < 0.75 * plain.mean()
 
 
+def test_seeds_do_not_hang_on_rounding():
+    """Of two neurons that are nearest to each other, either lowers the cost by the same."""
+    mean = noise(128, 4)
+    turned = torch.linalg.qr(noise(4, 4, seed=1))[0] @ mean.T
+    one, other = (NeuronDistribution(x, torch.zeros(128, 4, 4).double()) for x in (mean, turned.T.contiguous()))
+    for k in (60, 110):
+        found = [kmeans.seeds(p, euclidean, k, list(range(10)))[1] for p in (one, other)]
+        assert torch.equal(*found)
+
+
 def test_neurons_and_start_are_left_alone():
     p = population(20, 3)
     mean, cov, start = p.mean.clone(), p.cov.clone(), p[:3]

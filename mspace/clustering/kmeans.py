@@ -78,7 +78,7 @@ class KMeans:
         else:
             cost, begin = costs(self.metric, neurons, self.start), self.start
         labels, mean, cov, history = lloyd(neurons, self.metric, begin, cost.view(-1, k, m))
-        best = int(history[-1].argmin())
+        best = int(_least(history[-1]))
         self.labels_, self.history_ = labels[best], _shortened(history[:, best])
         self.centers_ = NeuronDistribution(mean[best * k : (best + 1) * k], cov[best * k : (best + 1) * k])
         self.inertia_ = float(self.history_[-1])
@@ -130,7 +130,7 @@ def seeds(neurons: NeuronDistribution, metric: Metric, k: int, streams: list[int
             slot[new] = torch.arange(len(new)) + len(known)
             known = torch.cat([known, costs(metric, neurons, neurons[new])])
         closer = torch.minimum(nearest[:, None], known[slot[draws]])
-        best = closer.sum(2).argmin(1, keepdim=True)
+        best = _least(closer.sum(2))[:, None]  # two neurons that are nearest to each other gain the same
         nearest = closer.take_along_dim(best[..., None], 1)[:, 0]
         chosen = torch.cat([chosen, draws.gather(1, best)], 1)
     return known[slot[chosen.flatten()]], chosen.flatten()
@@ -192,7 +192,7 @@ def _assign(cost: Tensor, labels: Tensor) -> Tensor:
     size = torch.zeros(cost.shape[:2], dtype=torch.int64).scatter_add_(1, labels, torch.ones_like(labels))
     for start, empty in (size == 0).nonzero().tolist():
         alone = size[start].gather(0, labels[start]) == 1
-        far = paid[start].masked_fill(alone, -1.0).argmax()
+        far = _least(-paid[start].masked_fill(alone, -1.0))  # two neurons of one cluster are as far from their mean
         size[start, labels[start, far]] -= 1
         size[start, empty], labels[start, far] = 1, empty
     return labels
@@ -202,3 +202,9 @@ def _shortened(history: Tensor) -> Tensor:
     """Without the iterations in which other starts went on."""
     changed = (history[1:] != history[:-1]).nonzero()
     return history[: int(changed[-1]) + 2 if len(changed) else 1]
+
+
+def _least(values: Tensor) -> Tensor:
+    """Where the last axis is least; the first place of several that rounding alone tells apart."""
+    least = values.min(-1, keepdim=True)[0]
+    return (values <= least + 1e-9 * least.abs()).int().argmax(-1)
