@@ -449,6 +449,17 @@ def test_forward_selection_is_least_squares_one_at_a_time():
         assert share == pytest.approx(float(errors[j] / (y - y.mean(0)).square().sum().detach()), abs=1e-9)
 
 
+def test_forward_selection_takes_the_first_of_units_that_rounding_alone_tells_apart():
+    # ten examples about their mean: any ninth unit completes the space, all others then tell nothing
+    z, y = normal(10, 64), normal(10, 3, seed=1)
+    picked = []
+    for i in range(6):
+        rows = torch.cat([torch.ones(10, 1), z, y], 1)[torch.randperm(10, generator=seeded(i))].double()
+        picked.append(forward_selection(Moments(rows.T @ rows, 64), 64, 12)[0].tolist())
+    assert all(p == picked[0] for p in picked)
+    assert picked[0][8:] == [i for i in range(64) if i not in picked[0][:8]][:4]
+
+
 def test_backward_elimination_is_least_squares_one_at_a_time():
     net, x = dense(3, 7, 2), normal(60, 3)
     kept, left = backward_elimination(moments_of(net, net, "2", x), 7, 3)

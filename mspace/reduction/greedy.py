@@ -11,6 +11,7 @@ from .calibration import Moments
 __all__ = ["backward_elimination", "forward_selection"]
 
 NOTHING = 1e-10  # of a unit's own variance: what is left of it once the chosen ones tell the rest
+TIE = 1e-8  # of the largest gain: with fewer examples than units the last gains are equal, and rounding would rank them
 
 
 def forward_selection(moments: Moments, units: int, k: int, *, bias: bool = True) -> tuple[Tensor, Tensor]:
@@ -37,7 +38,7 @@ def forward_selection(moments: Moments, units: int, k: int, *, bias: bool = True
     for i in range(k):
         root = _roots(own_blocks, NOTHING)
         gain = _gains(answers, root).masked_fill_(taken, -1.0)
-        j = int(gain.argmax())
+        j = int((gain >= (1 - TIE) * gain.max()).nonzero()[0])
         taken[j] = True
         place = slice(j * s, (j + 1) * s)
         push = (flat[:, place] - told[: i * s].T @ told[: i * s, place]) @ root[j]
