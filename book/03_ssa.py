@@ -49,7 +49,7 @@ import mspace as ms
 from mspace import plot, seeded
 from mspace.flipbook import Flipbook
 from mspace.ssa import choose
-from mspace.tables import TextTable
+from mspace.tables import TextTable, with_error
 
 ms.limit_threads()
 plot.book_style()
@@ -230,7 +230,7 @@ plt.show()
 # markers are hidden behind others: for $k = 11$ in the middle windows only an approximate value can be read. The
 # last row of each window, $k = h$, is the dashed line: the error of the noisy series itself.
 #
-# **Check**: every published number lies within three standard deviations of our 100 draws.
+# **Check**: every published number lies within three standard deviations (sd) of the mean of our 100 draws.
 
 # %%
 published = {  # h: {k: (figure 4, notebook)}
@@ -247,10 +247,10 @@ for h, row in published.items():
         ours = errors[h][:, k - 1]
         mean, spread = ours.mean(), ours.std()
         told = (f"{v:.4f}" if v else "hidden" for v in read)
-        rows.append([h, k, f"{mean:.4f} ± {spread:.4f}", *told])
+        rows.append([h, k, f"{mean:.4f}, sd {spread:.4f}", *told])
         for value in filter(None, read):
             assert abs(value - mean) < 3 * spread + 0.0004
-TextTable(["h", "k", "ours, mean ± sd", "figure 4", "notebook"], rows)
+TextTable(["h", "k", "ours", "figure 4", "notebook"], rows)
 
 # %% [markdown]
 # ## What the grid hid
@@ -284,10 +284,10 @@ plt.show()
 # in the median draw: between two and four for the shortest window, between six and fifteen for the others. Two components
 # beat everything on the grid on average at every window, and in at least 97 draws of 100.
 #
-# With two, the error falls as the window grows, until it levels off at about two fifths of the series. At $h = 41$ the
-# published curve seems to have its minimum at $k = 1$: a short window sees the sine almost as a constant. Still, one
-# component has more than twice the error of two. With all components the error is that of the noisy series, as the
-# paper says.
+# With two, the error falls as the window grows, until it levels off at about two fifths of the series (± in the table is
+# the {ref}`standard error <sec:plus-minus>` over the draws). At $h = 41$ the published curve seems to have its minimum at
+# $k = 1$: a short window sees the sine almost as a constant. Still, one component has more than twice the error of two.
+# With all components the error is that of the noisy series, as the paper says.
 #
 # One sentence of the paper is the wrong way round: curves have different lengths because the number of components cannot
 # exceed the window, not because the window cannot exceed the number of components.
@@ -310,12 +310,12 @@ assert abs(level[-1] / level[-2] - 1) < 0.1, "and levels off"
 all_kept = torch.stack([e[:, -1] for e in errors.values()])
 assert torch.allclose(all_kept, noise_power.expand(6, -1), rtol=1e-4)
 TextTable(
-    ["h", "best k", "MSE at k = 2, ± sd", "grid / k = 2", "draws won"],
+    ["h", "best k", "MSE at k = 2", "grid / k = 2", "draws won"],
     [
         [
             h,
             best_k[h],
-            f"{two[h].mean():.5f} ± {two[h].std():.5f}",
+            with_error(two[h], 5),
             f"{ratio[h]:.1f}",
             f"{wins[h]} of 100",
         ]
