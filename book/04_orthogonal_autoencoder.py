@@ -52,7 +52,7 @@ import mspace as ms
 from mspace import plot, seeded
 from mspace.flipbook import Flipbook
 from mspace.models import OrthogonalAutoencoder
-from mspace.tables import TextTable
+from mspace.tables import TextTable, with_error
 
 ms.limit_threads()
 plot.book_style()
@@ -310,7 +310,7 @@ plt.show()
 # about a hundred times as wide, and all of them hold the origin. Nothing is apart.
 #
 # **Check** the numbers. The losses were read off curves of *single* networks in the notebooks, the covariances are printed there to two
-# digits. A single loss should lie within three standard deviations of our networks. Each published variance has the sampling
+# digits. A single loss should lie within three standard deviations (sd) of our networks. Each published variance has the sampling
 # error of 100 networks, as ours has, so the squared differences in units of that error should be one on average.
 
 # %% tags=["hide-input"]
@@ -357,7 +357,7 @@ for name, pair in measured.items():
         ("noisy", "true"), pair, read.get(name, [(), ()]), strict=True
     ):
         assert all(abs(p - found.mean()) < 3 * found.std() for p in paper)
-        ours = f"{found.mean():.3f} ± {found.std():.3f}"
+        ours = f"{found.mean():.3f}, sd {found.std():.3f}"
         rows.append([name, what, ours, " and ".join(f"{p:.3f}" for p in paper)])
 fits = [misfit(ours_20, theirs_20), misfit(ours_10, theirs_10)]
 print(f"mean variance, 20 lags: {ours_20.mean():.4f}, paper {theirs_20.mean():.4f}")
@@ -370,7 +370,7 @@ for networks in (sigmoids, relus, backcasts):
     assert (middle < 7.81).all(), "every region of 95 % holds the origin"
     wider = cloud.ellipsoid()[1] / (0.1 * torch.linalg.eigvalsh(cloud.cov).flip(-1))
     assert ((wider > 50) & (wider < 170)).all(), "and is about 100 times as wide"
-TextTable(["network", "target", "loss, mean ± sd of networks", "paper"], rows)
+TextTable(["network", "target", "loss of our networks", "paper"], rows)
 
 # %% [markdown]
 # Every published number is met. The networks of figure 6 themselves hardly fit: with sigmoid and tanh they leave about 0.38 of a series whose
@@ -474,7 +474,7 @@ for name, pair in tested.items():
     if name != "figure 7":
         assert ((found - first).abs() < 4 * chance.std(0)).all()
     for i, what in enumerate(names):
-        expected = f"{chance[:, i].mean():.3f} ± {chance[:, i].std():.3f}"
+        expected = f"{chance[:, i].mean():.3f}, sd {chance[:, i].std():.3f}"
         ours = (f"{v[i]:.3f}" for v in (first, found))
         rows.append([name, what, *ours, expected, f"{p[i]:.3f}"])
 print("mean cosine between a row and its start:")
@@ -513,7 +513,6 @@ agreement = [
 ]
 largest = [sorted((v.argsort()[-3:] + 1).tolist()) for v in (law, ours, theirs)]
 print("correlation with the law:", [f"{r:.2f}" for r in agreement])
-print("lags of the three largest variances:", *largest)
 assert min(agreement) > 0.7
 assert all(1 in three and set(three) <= {1, 2, 3, 8, 9, 10} for three in largest)
 TextTable(
@@ -547,9 +546,9 @@ vectors = torch.stack([s[1].flip(1)[:, :4] for s in spectra])
 again = (vectors[::2] * vectors[1::2]).sum(1).abs()  # cosines between pairs of draws
 assert again[:, :2].min() > 0.99 and again[:, 2:].median() < 0.4
 TextTable(
-    ["component", "eigenvalue, mean ± sd", "median cosine between two draws"],
+    ["component", "eigenvalue", "median cosine between two draws"],
     [
-        [k + 1, f"{v.mean():.3f} ± {v.std():.3f}", f"{again[:, k].median():.3f}"]
+        [k + 1, f"{v.mean():.3f}, sd {v.std():.3f}", f"{again[:, k].median():.3f}"]
         for k, v in enumerate(values.T)
     ],
 )
@@ -562,7 +561,8 @@ TextTable(
 # period and {eq}`eq-circle` applies. The neurons are the rows of the decoder. `ms.align(..., group="orthogonal")` turns
 # each network to the reference. A function between the layers would forbid this: a ReLU only allows another order of its units.
 #
-# We compare the sum of all their variances, from 30 networks each (the full batch, so nothing scatters but what is named):
+# We compare the sum of all their variances, from 30 networks each (the full batch, so nothing scatters but what is named),
+# with its {ref}`standard error <sec:plus-minus>` over them:
 #
 # - the same data and independent starts, as they come and aligned;
 # - a **block bootstrap**: each network sees runs of neighbouring windows, drawn anew, since windows that overlap are not
@@ -614,19 +614,22 @@ truth = ms.align(
 )
 
 
-def spread(samples):
-    """The sum of all variances of draws (N, m, n)."""
-    return float(samples.var(0).sum())
+def strayed(samples):
+    """Squared distances of draws (N, m, n) from their mean; the mean is the sum of variances."""
+    away = (samples - samples.mean(0)).square().sum((1, 2))
+    return away * len(away) / (len(away) - 1)
 
 
-spreads = {
-    n: [spread(e.samples("decoder")) for e in (raw[n], aligned[n])] for n in raw
-}
-true_spread = spread(truth)
-rows = [[n, f"{a:.1e}", f"{b:.1e}", f"{a / b:.3g}"] for n, (a, b) in spreads.items()]
+apart = {n: [strayed(e[n].samples("decoder")) for e in (raw, aligned)] for n in raw}
+spreads = {n: [float(d.mean()) for d in pair] for n, pair in apart.items()}
+true_spread = float(strayed(truth).mean())
+rows = [
+    [n, f"{a:.1e}", with_error(1e6 * apart[n][1], 1), f"{a / b:.2g}"]
+    for n, (a, b) in spreads.items()
+]
 TextTable(
-    ["sum of variances", "as they come", "aligned", "ratio"],
-    [*rows, ["fresh noise (the truth)", "", f"{true_spread:.1e}", ""]],
+    ["sum of variances", "as they come", "aligned, in 1e-6", "ratio"],
+    [*rows, ["fresh noise (the truth)", "", with_error(1e6 * strayed(truth), 1), ""]],
 )
 
 # %% [markdown]
@@ -634,7 +637,7 @@ TextTable(
 # rotation, and alignment removes it. Even from one start networks turn a little on their way. What independent starts and one
 # start say about new data then agrees.
 #
-# It still is not the truth. Windows drawn one by one overstate the variance by a factor of about sixty, and blocks by more than ten. A sine is not
+# It still is not the truth. Windows drawn one by one overstate the variance by a factor of almost seventy, and blocks by more than ten. A sine is not
 # a stationary random series: how often each phase occurs is fixed, and drawing anew makes it random. Long blocks cut
 # fewer periods. So take a bootstrapped ellipsoid of a periodic series as an upper bound.
 
@@ -685,9 +688,9 @@ true_period = 2 * math.pi / float(fast.time[1] - fast.time[0])
 radius = neurons.mean.norm(dim=1)
 region = float(neurons.ellipsoid()[1].max())
 closest = float(neurons.mean.diff(dim=0).norm(dim=1).min())
-print(f"radius {radius.mean():.4f} ± {radius.std():.4f}, law {math.sqrt(0.1):.4f}")
+print(f"radius {radius.mean():.4f}, sd {radius.std():.4f}, law {math.sqrt(0.1):.4f}")
 print(f"largest semi-axis {region:.4f}, closest neighbours {closest:.4f} apart")
-print(f"period: circle {periods.mean():.2f} ± {periods.std():.2f}")
+print(f"period: circle {periods.mean():.2f}, sd {periods.std():.2f}")
 print(f"        periodogram {by_spectrum:.2f}, truth {true_period:.2f}")
 assert abs(radius.mean() / math.sqrt(0.1) - 1) < 0.01
 assert region < radius.mean() / 15 and 2 * region < closest
