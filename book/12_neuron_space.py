@@ -154,8 +154,9 @@ assert (coverage["variational, joint"] > coverage["variational"]).all()
 # ## One network, one layer
 #
 # Now the paper's case. A network 100-3-100 is trained by Adam, from the best of a hundred starts we go to the minimum, and
-# every method describes the rows of the decoder, $\vec w_i \in \R^3$, one for each sample of the window. The hundred starts
-# themselves are the published kind of "bootstrap".
+# every method describes the rows of the decoder, $\vec w_i \in \R^3$, one for each sample of the window. The minimum is
+# the same from every start but for the basis of the hidden units ({ref}`ch:hessian`), so one network is enough here. The
+# hundred starts themselves are the published kind of "bootstrap".
 
 # %%
 walk = ms.datasets.walking()
@@ -302,7 +303,8 @@ for name in ("published", "sandwich", "sandwich, lag 0", "online, plug-in"):
 if walk.official:
     assert max(size, key=size.get) == "published"
     assert 0.5 < size["sandwich"] / size["bootstrap"] < 1.6
-    assert min(apart, key=lambda k: apart[k] or 9) == "sandwich"
+    others = {k: far for k, far in apart.items() if k != "bootstrap"}
+    assert min(others, key=others.get) == "sandwich"
     assert size["online, plug-in"] < 0.7 * size["bootstrap"]
     assert size["variational"] < 0.4 * size["bootstrap"]
 
@@ -338,8 +340,7 @@ TextTable(
 # enough.
 
 # %%
-mean = neurons["bootstrap"].mean
-gaps = [(mean[:-p] - mean[p:]).norm(dim=1).mean() for p in range(1, 80)]
+gaps = [(reference[:-p] - reference[p:]).norm(dim=1).mean() for p in range(1, 80)]
 distance = torch.stack([torch.zeros(()).double(), *gaps])
 lows = [
     p for p in range(2, 79) if distance[p] < min(distance[p - 1], distance[p + 1])
@@ -406,8 +407,8 @@ Flipbook(
 
 # %%
 if walk.official:
-    assert lows[:4] == [13, 27, 40, 54] or lows[0] in (13, 14)
-    assert int(distance[5:40].argmin()) + 5 in (26, 27)
+    assert lows[:4] == [13, 27, 40, 54]
+    assert int(distance[5:40].argmin()) + 5 == 27
     assert distance[16] > 3 * distance[27]
 sure = {}
 for p in (13, 16, 27):
@@ -437,9 +438,8 @@ every = torch.arange(100)
 some_rows = ms.NeuronDistribution(
     minimum[2].weight.detach(), torch.zeros(100, 3, 3).double()
 )
-chosen = ms.KMeans(16, metric=ms.euclidean, generator=seeded(5)).fit_predict(
-    some_rows
-)
+grouping = ms.KMeans(16, metric=ms.euclidean, n_init=300, generator=seeded(5))
+chosen = grouping.fit_predict(some_rows)
 spectrum = torch.linalg.eigvalsh(torch.cov(windows.T, correction=0))
 left_over = {
     "the whole network": tied(every),
