@@ -171,6 +171,23 @@ def test_the_right_way_is_chosen():
     assert chosen(Branching()) is LoopedStack
 
 
+@pytest.mark.parametrize("kind", [nn.Identity, Branching])
+def test_a_parameter_that_forward_does_not_use_stays_as_it_is(kind):
+    """Batched and looped: nothing asks a gradient of what is not in the graph."""
+
+    class Idle(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.kind = nn.Linear(4, 4).double(), kind()
+            self.idle = nn.Parameter(torch.ones(5, dtype=torch.float64))
+
+        def forward(self, x):
+            return self.kind(self.first(x))[:, :3]
+
+    net = fit(Idle(), regression(), F.mse_loss, epochs=2)
+    assert torch.equal(net.idle, torch.ones(5, dtype=torch.float64))
+
+
 def test_what_cannot_be_batched_is_trained_in_a_loop():
     import copy
 

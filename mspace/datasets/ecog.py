@@ -24,7 +24,7 @@ FINGERS = Source(
     "md5:b67f5087f0582144b66104aa60387020",
 )
 # what numpy and scipy raise for a file that is cut, of another format, or without the array
-BROKEN = (ValueError, KeyError, TypeError, NotImplementedError, OSError, zlib.error, BadZipFile, MatReadError)
+BROKEN = (ValueError, LookupError, TypeError, NotImplementedError, OSError, zlib.error, BadZipFile, MatReadError)
 
 
 class Ecog(NamedTuple):

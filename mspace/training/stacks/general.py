@@ -72,7 +72,7 @@ class LoopedStack(Stack):
                 fixed = {k: v[i] for k, v in self.fixed.items()}
                 out = functional_call(self.template, {**own, **fixed}, (self.x[index[i]],))
                 value = _weighted_loss(self.loss, out, self.y[index[i]], None if weight is None else weight[i])
-                for name, g in zip(own, torch.autograd.grad(value, own.values())):
+                for name, g in zip(own, torch.autograd.grad(value, list(own.values()), materialize_grads=True)):
                     grads[name][i].copy_(g)
 
 
