@@ -76,7 +76,7 @@ def test_by_default_it_comes_from_the_repository(here, monkeypatch):
 def test_what_cannot_be_had_says_the_way_out(here, monkeypatch, book):
     monkeypatch.setenv("MSPACE_BOOK", book or str(here))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with pytest.raises(ValueError, match="05_rnn.*(not there either|gives no answer).* in MSPACE_BOOK$"):
+    with pytest.raises(ValueError, match=r"05_rnn.*(not there either|gives no answer).* in MSPACE_BOOK$"):
         TextTable.stored("05_rnn.ipynb", ["MASE"])
 
 
