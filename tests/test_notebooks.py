@@ -60,7 +60,7 @@ def test_a_notebook_comes_from_an_address_and_is_asked_for_once(here, served, mo
     assert first() == "served"
     (tmp_path / "book" / "05_rnn.ipynb").unlink()
     assert first() == "served"
-    with pytest.raises(ValueError, match="answered 404: name the folder or the address .* in MSPACE_BOOK"):
+    with pytest.raises(ValueError, match=r"answered 404: name the folder or the address .* in MSPACE_BOOK"):
         first("06_vae.ipynb")
 
 

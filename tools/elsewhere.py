@@ -138,12 +138,14 @@ def with_wheel(command: tuple[str, ...], wheel: Path) -> list[str]:
 
 def colab(chapters: list[Path], keep: bool) -> int:
     python, new = fresh("colab", keep)
+    wheel = build_wheel()
     if new:
         env.install_torch(python)  # Colab has one
-        wheel = build_wheel()
         for command in dict.fromkeys(c for chapter in chapters for c in installs(chapter)):
             pip(python, *with_wheel(command, wheel))
         pip(python, "install", "-q", "ipykernel", "nbclient")
+    else:
+        pip(python, "install", "-q", "--force-reinstall", "--no-deps", str(wheel))
     outcomes = []
     for chapter in chapters:
         with tempfile.TemporaryDirectory() as folder:
