@@ -302,9 +302,10 @@ def lowest(keep: bool) -> int:
         named = {re.split(r"[\[=]", r)[0] for r in rest}
         tools = [r for r in env.extras(("test",)) if re.split(r"[\[=>]", r)[0] not in named]
         pip(python, "install", "-q", first, "setuptools", *rest, *tools)
-    from portable import UNIT_TESTS
-
-    command = [python, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "-p", "no:cacheprovider", *UNIT_TESTS]
+    # tools/portable.py knows which tests are arithmetic; it imports numpy, so it is asked in that environment
+    ask = [python, "-c", "import sys; sys.path.append('tools'); import portable; print(*portable.UNIT_TESTS)"]
+    tests = subprocess.run(ask, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    command = [python, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "-p", "no:cacheprovider", *tests]
     return subprocess.run(command, cwd=ROOT).returncode
 
 
@@ -317,7 +318,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("chapter", nargs="*", help="03_ssa or book/03_ssa.ipynb; all when left out")
     parser.add_argument("--keep", action="store_true", help="use the environment that is there")
     parser.add_argument("--browser", help="the Chromium to use, else the first on the path")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)  # chapters may follow an option
     if args.where == "lowest":
         return lowest(args.keep)
     names = args.chapter or (IN_BINDER if args.where == "binder" else sorted(p.stem for p in BOOK.glob("[0-9]*_*.ipynb")))
