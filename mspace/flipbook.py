@@ -33,7 +33,7 @@ _SCRIPT = """
   shown.setAttribute("for", data.name);
   book.replaceChild(words, book.querySelector("span"));
   shown.before(slider, " ");
-  book.dataset.lmSuppressShortcuts = "true";  // in JupyterLab arrows move the slider, not the cell
+  slider.dataset.lmSuppressShortcuts = "";  // in JupyterLab arrows move the slider, not the cell
   slider.oninput = function () {
     frames.forEach(function (frame, i) { frame.hidden = i != slider.value; });
     shown.textContent = slider.ariaValueText = data.frames[slider.value][0];
