@@ -296,7 +296,7 @@ assert (
     > 10 * abs((by_amount[:, -1] - by_amount[:, 2]).mean())
 )
 
-# %% tags=["hide-input"] mystnb={"figure": {"caption": "The layer of 64 neurons, on digits held out; mean and standard error over five networks. Left: against the number of neurons that stay. Right: with twelve neurons, against the number of images used for calibration.\n", "name": "fig-your-curve"}, "image": {"alt": "Left: choose with refit reaches the accuracy of the whole network at eight to twelve neurons, random neurons with refit at about twenty, magnitude without refit only near forty. Right: with ten calibration images accuracy is 0.2 lower, with twenty it is nearly that of the whole network, from fifty on equal."}}
+# %% tags=["hide-input"] mystnb={"figure": {"caption": "The layer of 64 neurons, on digits held out; mean and standard error over five networks. Left: against the number of neurons that stay. Right: with twelve neurons, against the number of images used for calibration.\n", "name": "fig-your-curve"}, "image": {"alt": "Left: choose with refit reaches the accuracy of the whole network at eight to twelve neurons, random neurons with refit at about twenty, magnitude without refit only near forty. Right: with ten calibration images accuracy is about 0.25 lower, with twenty it is nearly that of the whole network, from fifty on equal."}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), sharey=True)
 for (name, found), color, mark in zip(curves.items(), plot.COLORS[1:], "s^o"):
     left.errorbar(
@@ -466,7 +466,8 @@ if network is not None:
 #
 # A quarter of the inner neurons goes from all six blocks, with the same few lines. `teacher` is the original network,
 # so that each block also makes good what the blocks before it lost. The rivals go without data: the largest weights,
-# neurons drawn at random, and model folding {cite}`wang2025`, which merges clusters of rows and adds up what goes out.
+# neurons drawn at random five times, and model folding {cite}`wang2025`, which merges clusters of rows and adds up what
+# goes out.
 
 # %%
 k = 1152
