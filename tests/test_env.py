@@ -93,7 +93,7 @@ def test_changed_requirements_are_installed_over_what_is_there(env, name):
 
 
 def test_a_failed_install_says_so_and_the_next_one_goes_on(env, capsys):
-    env.broken = ("scipy>=1.13",)
+    env.broken = ("scipy>=1.14.1",)
     assert env.main() == 1
     assert "Could not install the pinned packages" in (said := capsys.readouterr().err)
     assert "network" in said

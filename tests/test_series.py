@@ -395,7 +395,8 @@ def test_the_default_penalty_is_chosen_by_leaving_one_out_in_standard_units(seri
     assert math.isclose(peer.alpha_, penalty)
     with torch.no_grad():
         answer = ms.ridge_ar(s, 4, horizon=2)(x) / unit
-    assert close(answer.flatten(1), peer.predict((x / unit).flatten(1).numpy()), 1e-9)
+    # noise-free sines leave nothing but the penalty on some directions: 1e6 times the rounding of an answer near 10
+    assert close(answer.flatten(1), peer.predict((x / unit).flatten(1).numpy()), 1e-8)
 
 
 def test_the_unit_of_a_channel_changes_no_forecast():

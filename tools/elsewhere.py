@@ -221,15 +221,15 @@ def binder(chapters: list[Path], keep: bool, browser: str | None) -> int:
         "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
         "IPYTHONDIR": str(folder / "ipython"),
     }
+    shutil.rmtree(folder, ignore_errors=True)
     if new:
-        shutil.rmtree(folder, ignore_errors=True)
         pip(python, "install", "-q", *IMAGE)
-        # as repo2docker: in the folder of the repository, with its environment first on the path
-        subprocess.run(["bash", ".binder/postBuild"], cwd=checkout(folder / "repository"), env=reader(**own), check=True)
-        settings = folder / "settings" / "@jupyterlab" / "notebook-extension"
-        settings.mkdir(parents=True)
-        # all cells are drawn, not only those in sight
-        (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
+    # as repo2docker: in the folder of the repository, with its environment first on the path
+    subprocess.run(["bash", ".binder/postBuild"], cwd=checkout(folder / "repository"), env=reader(**own), check=True)
+    settings = folder / "settings" / "@jupyterlab" / "notebook-extension"
+    settings.mkdir(parents=True)
+    # all cells are drawn, not only those in sight
+    (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
     driver, new = fresh("browser", keep)
     if new:
         pip(driver, "install", "-q", "playwright")
@@ -305,8 +305,9 @@ def lowest(keep: bool) -> int:
     # tools/portable.py knows which tests are arithmetic; it imports numpy, so it is asked in that environment
     ask = [python, "-c", "import sys; sys.path.append('tools'); import portable; print(*portable.UNIT_TESTS)"]
     tests = subprocess.run(ask, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    command = [python, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "-p", "no:cacheprovider", *tests]
-    return subprocess.run(command, cwd=ROOT).returncode
+    # old packages deprecate what newer ones beside them no longer have, which is no fault of ours
+    options = ["-q", "-n", "2", "--dist", "loadfile", "-p", "no:cacheprovider", "-W", "ignore::DeprecationWarning"]
+    return subprocess.run([python, "-m", "pytest", *options, *tests], cwd=ROOT).returncode
 
 
 # -- the command line
