@@ -11,6 +11,7 @@ from scipy.special import gammaincinv
 from torch import Tensor, nn
 
 from .checks import between, names_of
+from .threads import small
 
 __all__ = ["NeuronDistribution", "weight_of"]
 
@@ -97,7 +98,8 @@ class NeuronDistribution:
         if value.shape not in {(len(c),), (len(self), len(c))} or not torch.isfinite(value).all():
             raise ValueError(f"value must be finite and ({len(c)},) or ({len(self)}, {len(c)}), got {value.tolist()}")
         known, across = self.cov[:, c][:, :, c], self.cov[:, rest][:, :, c]
-        inverse = torch.linalg.pinv(known, hermitian=True)
+        with small(self.dim):
+            inverse = torch.linalg.pinv(known, hermitian=True)
         moved = value - self.mean[:, c]
         off = ((known @ inverse - torch.eye(len(c), dtype=torch.float64)) @ moved[..., None]).squeeze(-1)
         if (off.norm(dim=1) > 1e-6 * (moved.norm(dim=1) + self.mean[:, c].norm(dim=1))).any():
@@ -105,7 +107,8 @@ class NeuronDistribution:
         gain = across @ inverse
         mean = self.mean[:, rest] + (gain @ moved[..., None]).squeeze(-1)
         before = self.cov[:, rest][:, :, rest]
-        power, axes = torch.linalg.eigh(before - (gain @ across.mT + across @ gain.mT) / 2)
+        with small(self.dim):
+            power, axes = torch.linalg.eigh(before - (gain @ across.mT + across @ gain.mT) / 2)
         # What is left may be nothing but rounding of what was there, so it is measured by that.
         rounding = self.dim * torch.finfo(power.dtype).eps * before.diagonal(dim1=1, dim2=2).sum(1, keepdim=True)
         power = torch.where(power < rounding, 0.0, power)
@@ -135,7 +138,8 @@ class NeuronDistribution:
 
     def _spectrum(self) -> tuple[Tensor, Tensor]:
         """Eigenvalues (m, n), shortest first, nothing but zero where they are rounding, and eigenvectors."""
-        power, axes = torch.linalg.eigh(self.cov)
+        with small(self.dim):
+            power, axes = torch.linalg.eigh(self.cov)
         noise = self.dim * torch.finfo(power.dtype).eps * power[:, -1:]
         return torch.where(power > noise, power, 0.0), axes
 
@@ -156,7 +160,8 @@ def _semidefinite(cov: Tensor, eps: float) -> Tensor:
     if ((cov - cov.mT).abs().amax((1, 2)) > 1e-6 * size).any():
         raise ValueError("cov must be symmetric: is it a factor of the covariance, or one transposed?")
     cov = (cov + cov.mT) / 2
-    power, axes = torch.linalg.eigh(cov)
+    with small(cov.shape[1]):
+        power, axes = torch.linalg.eigh(cov)
     largest = power[:, -1:].clamp(min=0)
     if (power < -max(NEGATIVE, cov.shape[1] * eps) * largest - torch.finfo(power.dtype).tiny).any():
         worst = int((power[:, 0] / largest[:, 0].clamp(min=1e-300)).argmin())
@@ -166,9 +171,9 @@ def _semidefinite(cov: Tensor, eps: float) -> Tensor:
         )
     # A negative eigenvalue shows how large the rounding is: positive ones of that size are nothing else.
     floor = torch.maximum(cov.shape[1] * torch.finfo(power.dtype).eps * largest, -2 * power[:, :1])
-    small = power < floor
-    rebuilt = axes @ (torch.where(small, 0.0, power)[..., None] * axes.mT)
-    return torch.where(small.any(1)[:, None, None], (rebuilt + rebuilt.mT) / 2, cov)  # others keep their bits
+    rounding = power < floor
+    rebuilt = axes @ (torch.where(rounding, 0.0, power)[..., None] * axes.mT)
+    return torch.where(rounding.any(1)[:, None, None], (rebuilt + rebuilt.mT) / 2, cov)  # others keep their bits
 
 
 def weight_of(model: nn.Module, layer: str | Sequence[str], *, axis: int = 0, bias: bool = False) -> Tensor:

@@ -1,15 +1,25 @@
-"""Threads of linear algebra: many small factorisations take longer on several threads than on one."""
+"""Threads of linear algebra: many small factorisations take longer on several threads than on one.
+
+A batch of small matrices is factorised one after another, and every library starts and awaits its threads for each of
+them, or for the few numbers in between. On a busy machine that wait is longer than the work. So matrices of up to
+`SMALL` rows are factorised on one thread (`small`) in neurons and their metrics, clusters, alignments, SSA and
+curvatures. Larger ones, and training, keep all the threads there are. Results do not depend on it but for rounding.
+`benchmarks/threads.py` measures both.
+"""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 
 import torch
 
-__all__ = ["limit_threads", "one_thread"]
+__all__ = ["limit_threads", "one_thread", "small"]
+
+SMALL = 256  # rows: threads shorten LAPACK's work on such a matrix by less than they cost
 
 
 def limit_threads(n: int | None = None) -> None:
@@ -25,14 +35,58 @@ def limit_threads(n: int | None = None) -> None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run what is inside on one thread, and give the threads back; also a decorator."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Run what is inside on one thread, and give the threads back; also a decorator.
+
+    Entries inside each other count as one, which takes 20 microseconds. If several threads of Python are inside, each
+    limits its own torch, and the first the BLAS of NumPy and SciPy, which is the process's, until it leaves.
+    """
+    if _inside.here:
+        yield
+        return
+    before = _inside.enter()
     try:
-        with _libraries().limit(limits=1):
-            yield
+        yield
     finally:
-        torch.set_num_threads(before)
+        _inside.leave(before)
+
+
+def small(rows: int) -> AbstractContextManager[None]:
+    """One thread for matrices of up to `SMALL` rows; for larger ones as many as there are."""
+    return one_thread() if rows <= SMALL else nullcontext()
+
+
+class _Inside(threading.local):
+    """Who is inside `one_thread`. Torch's number of threads is a thread's own, that of a BLAS the process's."""
+
+    here, blas = False, None  # of this thread
+    lock, count, before, owned = threading.Lock(), 0, 1, False  # of all, set on the class
+
+    def enter(self) -> int:
+        """Returns how many threads torch has to be given back."""
+        own = torch.get_num_threads()
+        with self.lock:
+            if not _Inside.count:
+                _Inside.before = own
+            own = max(own, _Inside.before)  # a thread that is new to torch reads what another has set for a moment
+            _Inside.count += 1
+            if not _Inside.owned:
+                self.blas, _Inside.owned = _libraries().limit(limits=1, user_api="blas"), True
+                self.blas.__enter__()
+            torch.set_num_threads(1)
+        self.here = True
+        return own
+
+    def leave(self, before: int) -> None:
+        self.here = False
+        with self.lock:
+            torch.set_num_threads(before)
+            _Inside.count -= 1
+            if self.blas is not None:  # only who has set it may give it back
+                self.blas.__exit__(None, None, None)
+                self.blas, _Inside.owned = None, False
+
+
+_inside = _Inside()
 
 
 @cache

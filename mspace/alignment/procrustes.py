@@ -8,6 +8,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from ..threads import small
 from .wiring import Link, State
 
 __all__ = ["gauge", "mean_of", "medoid", "procrustes", "residual"]
@@ -121,7 +122,8 @@ def _step(state: State, reference: State, link: Link, units, sides=("into", "out
 def _best(inner: Tensor, kind: str) -> Tensor:
     """The G of the group with the largest ``tr(G.T inner)``, hence the least ``|G ours - theirs|``."""
     if kind in ("orthogonal", "linear"):
-        u, _, vt = torch.linalg.svd(inner)
+        with small(len(inner)):
+            u, _, vt = torch.linalg.svd(inner)
         return u @ vt
     rows, columns = linear_sum_assignment(inner.abs() if kind == "signs" else inner, maximize=True)
     g = torch.zeros_like(inner)

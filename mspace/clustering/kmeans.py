@@ -12,6 +12,7 @@ from ..checks import whole
 from ..metrics import Metric
 from ..metrics.metric import checked
 from ..neurons import NeuronDistribution
+from ..threads import small
 from ..training import member_seeds
 
 __all__ = ["KMeans", "require_metric"]
@@ -72,12 +73,13 @@ class KMeans:
         k, m = self.n_clusters, len(checked(neurons, None, "neurons")[0])
         if k > m:
             raise ValueError(f"n_clusters must be at most the number of neurons, got {k} for {m}: ask for fewer")
-        if self.start is None:
-            cost, first = seeds(neurons, self.metric, k, member_seeds(self.n_init, self.generator))
-            begin = NeuronDistribution(neurons.mean[first], neurons.cov[first])
-        else:
-            cost, begin = costs(self.metric, neurons, self.start), self.start
-        labels, mean, cov, history = lloyd(neurons, self.metric, begin, cost.view(-1, k, m))
+        with small(neurons.dim):
+            if self.start is None:
+                cost, first = seeds(neurons, self.metric, k, member_seeds(self.n_init, self.generator))
+                begin = NeuronDistribution(neurons.mean[first], neurons.cov[first])
+            else:
+                cost, begin = costs(self.metric, neurons, self.start), self.start
+            labels, mean, cov, history = lloyd(neurons, self.metric, begin, cost.view(-1, k, m))
         best = int(_least(history[-1]))
         self.labels_, self.history_ = labels[best], _shortened(history[:, best])
         self.centers_ = NeuronDistribution(mean[best * k : (best + 1) * k], cov[best * k : (best + 1) * k])

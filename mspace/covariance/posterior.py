@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..checks import whole
 from ..neurons import NeuronDistribution, weight_of
+from ..threads import small
 from ..training import Ensemble
 from .layout import flatten, positions, unflatten
 from .reading import Reader
@@ -47,7 +48,8 @@ class Block:
 
         There is only one, so draws do not depend on how a processor turns eigenvectors of equal eigenvalues.
         """
-        power, axes = torch.linalg.eigh(self.cov)
+        with small(self.cov.shape[1]):
+            power, axes = torch.linalg.eigh(self.cov)
         return (axes * power.clamp(min=0).sqrt()[:, None, :]) @ axes.mT
 
 

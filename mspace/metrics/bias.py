@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..checks import as_tensor, whole
 from ..neurons import NeuronDistribution
+from ..threads import small
 from .metric import Metric
 from .wasserstein import wasserstein2
 
@@ -31,11 +32,12 @@ def debiased(
         n_splits: into halves, over which the correction is averaged
     """
     x = _draws(samples, 4)
-    full = metric.cost(NeuronDistribution.from_samples(x))
-    apart = torch.zeros_like(full)
-    for pair in _halves(len(x), n_splits, generator):
-        for part in pair:
-            apart += len(part) / len(x) * metric.cost(NeuronDistribution.from_samples(x[part]))
+    with small(x.shape[2]):
+        full = metric.cost(NeuronDistribution.from_samples(x))
+        apart = torch.zeros_like(full)
+        for pair in _halves(len(x), n_splits, generator):
+            for part in pair:
+                apart += len(part) / len(x) * metric.cost(NeuronDistribution.from_samples(x[part]))
     return 2 * full - apart / n_splits
 
 
@@ -54,7 +56,8 @@ def split_half(
     pairs = (
         (NeuronDistribution.from_samples(x[part]) for part in pair) for pair in _halves(len(x), n_splits, generator)
     )
-    return torch.stack([metric(*pair) for pair in pairs])
+    with small(x.shape[2]):
+        return torch.stack([metric(*pair) for pair in pairs])
 
 
 def _halves(count: int, n_splits: int, generator) -> Iterator[tuple[Tensor, Tensor]]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..checks import as_tensor
 from ..neurons import NeuronDistribution
+from ..threads import small
 
 __all__ = ["Metric", "checked", "normalised"]
 
@@ -52,7 +53,8 @@ class Metric:
             ValueError: for anything but populations of one dimension, or if the distance is not defined for them.
         """
         p, q = checked(p, q)
-        found = torch.as_tensor(self.distance(p, q))
+        with small(p.dim):
+            found = torch.as_tensor(self.distance(p, q))
         if found.shape != (len(p), len(q)) or not (found >= 0).all():
             raise ValueError(
                 f"{self.name} must give {(len(p), len(q))} distances of at least zero, got {tuple(found.shape)}"
@@ -87,7 +89,8 @@ class Metric:
             checked(neurons, start, "neurons", "start")
             if len(start) != len(matrix):
                 raise ValueError(f"start must hold a neuron for each of the {len(matrix)} centers, got {len(start)}")
-        return self.center(neurons, matrix, start)
+        with small(neurons.dim):
+            return self.center(neurons, matrix, start)
 
 
 def checked(p, q=None, *names: str) -> tuple[NeuronDistribution, NeuronDistribution]:

@@ -10,6 +10,7 @@ from scipy.special import chdtrc, fdtrc
 from torch import Tensor
 
 from ..checks import between
+from ..threads import small
 from .bias import _draws
 
 __all__ = ["MergeTest", "merge_test"]
@@ -58,7 +59,8 @@ def merge_test(samples, *, single: bool = False) -> MergeTest:
             f"samples must hold more draws than weights, got {count} of neurons in R^{n}: train at least {n + 1} "
             "networks, or test some of the coordinates, samples[..., coords]"
         )
-    distance, rank = _mahalanobis(x)
+    with small(x.shape[2]):
+        distance, rank = _mahalanobis(x)
     if single:
         statistic, p_value = distance, chdtrc(rank.numpy(), distance.numpy())
     else:

@@ -14,6 +14,7 @@ from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from ..checks import as_recordings, whole
+from ..threads import small
 from . import continuation
 from .hankel import HankelOperator, choose_method, leading, weights
 
@@ -109,7 +110,8 @@ class SSA:
         gram = np.zeros((left.shape[1], left.shape[1]))
         for j, s in enumerate(self._hankel.parts):
             c = self._hankel.components(j, left)
-            gram += (c * weights(len(s), self.window)) @ c.T
+            with small(len(c)):
+                gram += (c * weights(len(s), self.window)) @ c.T
         norm = np.sqrt(gram.diagonal())
         norm[norm == 0] = 1.0
         return torch.from_numpy(gram / np.outer(norm, norm)).clamp(-1, 1)
@@ -138,7 +140,9 @@ class SSA:
 
         A sine has two, of its period and its negative; growth is 1 for a steady one, below 1 for a fading one.
         """
-        root = torch.from_numpy(np.linalg.eigvals(continuation.shift(self._basis(group))))
+        left = self._basis(group)
+        with small(left.shape[1]):
+            root = torch.from_numpy(np.linalg.eigvals(continuation.shift(left)))
         return 2 * torch.pi / root.angle(), root.abs()
 
     def pairs(self, *, ratio: float = 0.95) -> list[tuple[int, int, float]]:
@@ -152,7 +156,8 @@ class SSA:
             ratio: least ratio of the smaller singular value to the larger one
         """
         found, i = [], 0
-        peak, share = self._peaks()
+        with small(self.window):
+            peak, share = self._peaks()
         while i + 1 < len(self):
             alike = self.singular_values[i + 1] >= ratio * self.singular_values[i]
             pure = share[i : i + 2].min() > 0.5 and abs(peak[i] - peak[i + 1]) < 1 / self.window
@@ -185,8 +190,9 @@ class SSA:
         steps, left = whole(steps, "steps", 1), self._basis(group)
         if method not in continuation.WAYS:
             raise ValueError(f"method must be one of {', '.join(continuation.WAYS)}, got {method!r}")
-        continuation.warn_if_explosive(left, steps)
-        return self._shaped(continuation.WAYS[method](self._hankel, left, steps))
+        with small(left.shape[1]):
+            continuation.warn_if_explosive(left, steps)
+            return self._shaped(continuation.WAYS[method](self._hankel, left, steps))
 
     @cached_property
     def _left(self) -> np.ndarray:

@@ -10,6 +10,8 @@ import numpy as np
 from scipy import fft
 from scipy.sparse.linalg import LinearOperator, eigsh
 
+from ..threads import small
+
 __all__ = ["HankelOperator", "leading"]
 
 FORM_UP_TO = 1000  # rows; beyond them a full SVD takes longer than a second
@@ -125,12 +127,14 @@ def leading(x: HankelOperator, rank: int | None, method: str) -> tuple[np.ndarra
     if method == "covariance":
         gram = sum(lagged_covariance(s, x.window) for s in x.parts)
         few = rank is not None and 2 * rank <= x.window
-        left, values = _lanczos(gram, rank) if few and gram.any() else _rooted(*np.linalg.eigh(gram))
+        with small(x.window):
+            left, values = _lanczos(gram, rank) if few and gram.any() else _rooted(*np.linalg.eigh(gram))
     elif method == "lanczos" and 2 * (rank or DEFAULT_RANK) <= x.window:
         moving = any(s.any() for s in x.parts)
         left, values = _lanczos(_gram(x), rank or DEFAULT_RANK) if moving else (np.zeros((x.window, 0)), np.zeros(0))
     else:  # asked for, or Lanczos would have to find nearly all of them
-        left, values, _ = np.linalg.svd(x.dense(), full_matrices=False)
+        with small(min(x.shape)):
+            left, values, _ = np.linalg.svd(x.dense(), full_matrices=False)
         floor = max(x.shape) * np.finfo(float).eps
     keep = values > floor * values.max(initial=0.0)
     left, values = left[:, keep][:, :rank], values[keep][:rank]
@@ -152,4 +156,6 @@ def _gram(x: HankelOperator) -> LinearOperator:
 
 def _lanczos(gram, rank: int) -> tuple[np.ndarray, np.ndarray]:
     # Any start will do, and the same one each time gives the same digits.
-    return _rooted(*eigsh(gram, rank, v0=np.random.default_rng(0).standard_normal(gram.shape[0])))
+    start = np.random.default_rng(0).standard_normal(gram.shape[0])
+    with small(rank):  # a step is a product of matrix and vector, and an orthogonalisation to so many
+        return _rooted(*eigsh(gram, rank, v0=start))

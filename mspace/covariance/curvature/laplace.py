@@ -9,6 +9,7 @@ from numbers import Real
 import torch
 from torch import Tensor, nn
 
+from ...threads import small
 from ...training import Data, Loss
 from ..layout import flatten, positions
 from ..posterior import GaussianPosterior
@@ -81,11 +82,13 @@ def laplace(
     covs, logdet = [], 0.0
     for scope, matrix in zip(plan.scopes, Curvature(problem, plan.scopes, largest).gauss_newton()):
         matrix.mul_(scale * len(problem)).diagonal(dim1=1, dim2=2).add_(prior[scope])
-        factor, failed = torch.linalg.cholesky_ex(matrix)
+        with small(matrix.shape[1]):
+            factor, failed = torch.linalg.cholesky_ex(matrix)
         if failed.any():
             raise ValueError("prior_precision must be larger, the data leave some parameters undetermined: try 1e-3")
         logdet += 2 * float(factor.diagonal(dim1=1, dim2=2).log().sum())
-        covs.append(torch.cholesky_inverse(factor))
+        with small(matrix.shape[1]):
+            covs.append(torch.cholesky_inverse(factor))
     likelihood = -scale * total - constant
     evidence = likelihood + float(prior.log().sum() - prior @ at.square() - logdet) / 2
     report = {"noise": noise} if kind == "mse" else {}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...threads import small
+
 __all__ = ["FLOOR", "invert", "negatives"]
 
 FLOOR = 1e-4  # of the median positive eigenvalue
@@ -17,7 +19,8 @@ def negatives(a: Tensor, damping: float) -> int:
     diagonal = a.diagonal(dim1=1, dim2=2)
     kept = diagonal.clone()
     diagonal.add_((size * a.shape[1] * EPS)[:, None] + damping)  # for a moment, rather than in a copy
-    factors, pivots, _ = torch.linalg.ldl_factor_ex(a)
+    with small(a.shape[1]):
+        factors, pivots, _ = torch.linalg.ldl_factor_ex(a)
     diagonal.copy_(kept)
     pair = pivots < 0  # a pivot of two rows has one eigenvalue of each sign (Bunch and Kaufman 1977)
     single = (factors.diagonal(dim1=1, dim2=2) < 0) & ~pair
@@ -38,11 +41,13 @@ def invert(a: Tensor, damping: float | None) -> tuple[Tensor, dict[str, float]]:
     if damping:
         a = a.clone()
         a.diagonal(dim1=1, dim2=2).add_(damping)
-    inverse, condition = _inverse_if_definite(a)
+    with small(a.shape[1]):
+        inverse, condition = _inverse_if_definite(a)
     if inverse is not None:
         report = {"negative": 0, "rank": a.shape[0] * a.shape[1], "null": 0, "raised": 0, "floor": 0.0}
         return inverse, report | {"condition": condition}
-    power, axes = torch.linalg.eigh(a)
+    with small(a.shape[1]):
+        power, axes = torch.linalg.eigh(a)
     rounding = a.shape[1] * EPS * power.abs().amax(1, keepdim=True)
     positive, negative = power > rounding, power < -rounding
     if damping is not None and negative.any():
