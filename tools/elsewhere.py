@@ -141,11 +141,11 @@ def colab(chapters: list[Path], keep: bool) -> int:
     wheel = build_wheel()
     if new:
         env.install_torch(python)  # Colab has one
-        for command in dict.fromkeys(c for chapter in chapters for c in installs(chapter)):
-            pip(python, *with_wheel(command, wheel))
         pip(python, "install", "-q", "ipykernel", "nbclient")
-    else:
-        pip(python, "install", "-q", "--force-reinstall", "--no-deps", str(wheel))
+    for command in dict.fromkeys(c for chapter in chapters for c in installs(chapter)):
+        pip(python, *with_wheel(command, wheel))
+    if not new:
+        pip(python, "install", "-q", "--force-reinstall", "--no-deps", str(wheel))  # its version may be that of an older one
     outcomes = []
     for chapter in chapters:
         with tempfile.TemporaryDirectory() as folder:
