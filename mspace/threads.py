@@ -19,7 +19,7 @@ import torch
 
 __all__ = ["limit_threads", "one_thread", "small"]
 
-SMALL = 256  # rows: threads shorten LAPACK's work on such a matrix by less than they cost
+SMALL = 512  # rows: threads shorten LAPACK's work on such a matrix by less than they cost
 
 
 def limit_threads(n: int | None = None) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..checks import as_recordings, whole
 from ..series.evaluation import origins
+from ..threads import small
 from .continuation import Vertical
 from .decomposition import SSA
 
@@ -69,10 +70,11 @@ def choose(
     loss = torch.empty(len(spots), len(windows), len(ranks), dtype=torch.float64)
     for o, (i, t) in enumerate(progress(spots)):
         history, actual = parts[i][max(0, t - (past or t)) : t], parts[i][t : t + horizon]
-        for j, window in enumerate(windows):
-            ssa = SSA.of(history, window, rank=min(ranks[-1], len(history) - window + 1))
-            for k, rank in enumerate(ranks):
-                loss[o, j, k] = _loss(ssa, rank, actual, method)
+        with small(windows[-1]):
+            for j, window in enumerate(windows):
+                ssa = SSA.of(history, window, rank=min(ranks[-1], len(history) - window + 1))
+                for k, rank in enumerate(ranks):
+                    loss[o, j, k] = _loss(ssa, rank, actual, method)
     mse, error = loss.mean(0), loss.std(0) / len(spots) ** 0.5
     if not torch.isfinite(mse).any():
         raise ValueError("ranks have no recurrence in any of the windows: try smaller ranks, or longer windows")

@@ -156,7 +156,7 @@ class SSA:
             ratio: least ratio of the smaller singular value to the larger one
         """
         found, i = [], 0
-        with small(self.window):
+        with small(len(self)):
             peak, share = self._peaks()
         while i + 1 < len(self):
             alike = self.singular_values[i + 1] >= ratio * self.singular_values[i]
