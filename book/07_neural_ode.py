@@ -21,7 +21,7 @@
 # **At the end you will know**
 #
 # - what a Neural ODE is, and what its solver costs and spoils;
-# - why it hardly learns oscillations from a random start, and a start from which it does;
+# - how hard oscillations are to learn from a random start, and a start that has them already;
 # - how it forecasts a walk, beside everything that came before, and when samples are missing;
 # - what its neurons are, and what they do not tell.
 
@@ -190,8 +190,8 @@ TextTable(
 
 # %% [markdown]
 # Where the field has to be of order one, half of the starts find the frequency soon. Where it must be six times larger,
-# none has found it by then. But the unit says **how long** to train, not whether it helps: in the end all ten find it
-# there, while with $u = 4$ some starts come to rest in fields that hardly turn. An earlier edition took the best of six
+# none has found it by then. But the unit says **how long** to train, not whether it is found: after 300 epochs all ten have
+# it there, while with $u = 4$ some starts are left with fields that hardly turn. An earlier edition took the best of six
 # starts after a short training, and thought that the large field could not be learned.
 #
 # ## A start that oscillates
@@ -218,7 +218,7 @@ TextTable(
 # over five trainings (see {ref}`sec:plus-minus`), and brackets are 95 % intervals over the origins of forecasts.
 
 
-# %%
+# %% tags=["hide-input"]
 def through_solver(model, data, n_models=5, **options):
     """Networks from independent starts."""
     how = {"init": "independent", "optimizer": adam, "generator": seeded(1)} | options
@@ -274,6 +274,7 @@ def table_of(skills, block):
     return TextTable(["MASE", "lead 1", "lead 10", "lead 53"], rows)
 
 
+# %%
 sine = ms.datasets.noisy_sine(2000, periods=8, generator=seeded(2))
 first = sine.series[:1000]
 period = ms.dominant_period(first)
@@ -411,9 +412,10 @@ TextTable(
 )
 
 # %% [markdown]
-# The random start is far behind. One encoder is a matter of luck; the mean of five is less so, and better. That "mixed" is
-# chosen, and not "linear" or "five encoders", hangs on the strides of one trial. Not in the table is what did no better on
-# trial 8 in single tries: windows of three or four strides, weight decay for the encoders, a bend from the beginning.
+# The random start is far behind after its five epochs. One encoder is a matter of luck; the mean of five is less so, and
+# better. That "mixed" is chosen, and not "linear" or "five encoders", hangs on the strides of one trial. Not in the table is
+# what did no better on trial 8 in single tries: windows of three or four strides, weight decay for the encoders, a bend from
+# the beginning.
 #
 # ## Walking: the held-out trial
 #
@@ -576,8 +578,8 @@ TextTable(
 # What people would do is fill the gaps, by a line or a cubic spline, and go on as if nothing had happened.
 #
 # The planes of the ODE-RNN turn once or twice in a stride, no faster: it takes one step of the solver across each gap. With
-# planes of up to six turns, which we had first, the solver is unstable across an outage. Then states explode, and the
-# last bit of a sum decides what a training ends with.
+# planes of up to six turns, which we had first, the solver is unstable where four samples are missing. States explode,
+# and the last bit of a sum decides what a training ends with.
 
 
 # %%
@@ -854,7 +856,7 @@ verdicts = [
         "a Neural ODE can be trained from a random start",
         "holds if there is one frequency",
         f"sine: {found[4, 100]} of 10 starts find it, in another unit {found[25, 100]}; "
-        f"in the end {found[4, 300]} and {found[25, 300]}; walking, lead 53: "
+        f"in the end {found[4, 300]} and {found[25, 300]}; trial 8, lead 53: "
         f"{lead['random start']}, from oscillators {lead['five encoders']}",
     ],
     [
