@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import as_series, whole
+from ..threads import small
 from .trajectories import dominant_period, windows
 
 __all__ = ["persistence", "ridge_ar", "seasonal_naive"]
@@ -59,7 +60,8 @@ def ridge_ar(series, width: int, *, horizon: int = 1, penalty: float | None = No
     scale = _scales(x) if penalty is None else x.new_ones(x.shape[2:])
     a, b = ((v.detach() / scale).double().flatten(1).numpy() for v in (x, y))
     fit = RidgeCV(np.logspace(-4, 4, 17)) if penalty is None else Ridge(penalty, solver="svd")
-    fit.fit(a, b)
+    with small(a.shape[1]):
+        fit.fit(a, b)
     into, out = (scale.expand(s).flatten().double() for s in (x.shape[1:], shape))
     linear = nn.Linear(a.shape[1], b.shape[1], dtype=dtype)
     with torch.no_grad():
