@@ -360,7 +360,8 @@ TextTable(
 # (± is explained in {ref}`sec:plus-minus`.) The distance raises no alarm: with so few examples the posterior is wide, and
 # the identity is not unlikely under it. Yet the network it leads to knows next to nothing. A Gaussian is right near its
 # mean. The identity is far from there in *every* weight at once, and the other layers are moved along straight lines that
-# the true posterior does not follow. Composition loses a few points. A large distance is a reason to refuse; a small one is no reason to trust.
+# the true posterior does not follow. Composition loses a few points. A large distance is a reason to refuse; a small one
+# is no reason to trust.
 #
 # ## Electrodes
 #
