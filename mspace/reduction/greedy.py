@@ -11,7 +11,7 @@ from .calibration import Moments
 __all__ = ["backward_elimination", "forward_selection"]
 
 NOTHING = 1e-10  # of a unit's own variance: what is left of it once the chosen ones tell the rest
-TIE = 1e-8  # of the largest gain: with fewer examples than units the last gains are equal, and rounding would rank them
+TIE = 1e-6  # of the largest gain: with fewer examples than units the last gains are equal, and rounding would rank them
 
 
 def forward_selection(moments: Moments, units: int, k: int, *, bias: bool = True) -> tuple[Tensor, Tensor]:
