@@ -50,10 +50,16 @@ from torch import nn
 import mspace as ms
 from mspace import plot, seeded
 from mspace.models import ElmanRNN
-from mspace.series import at_own_level, scaled_windows
-from mspace.series.evaluation import deal_blocks, percentiles
+from mspace.series import (
+    at_own_level,
+    difference_of_trainings,
+    mean_of_trainings,
+    rolling_origin_of_trainings,
+    scaled_windows,
+    trainings_table,
+)
 from mspace.ssa import choose
-from mspace.tables import TextTable, with_error
+from mspace.tables import TextTable, with_error, with_interval
 
 ms.limit_threads()
 plot.book_style()
@@ -279,44 +285,6 @@ def forecaster(ensemble, width, *, size=1.0):
     return at_own_level(answer, width)
 
 
-def skill_of(rival, series, **where):
-    """Forecasts of 53 samples from many origins, a channel for each training."""
-
-    def five(history, steps):
-        return rival(history[:, 0], steps).reshape(steps, -1).expand(-1, 5)
-
-    return ms.rolling_origin(five, series[:, None].expand(-1, 5), 53, **where)
-
-
-def errors(skill):
-    """The scaled absolute errors behind the MASE: (origins, leads, trainings)."""
-    return (skill.predicted - skill.actual).abs() / skill.scale
-
-
-def over_origins(skill, block):
-    """95 % intervals of the MASE from blocks of origins: (2, leads)."""
-    mean = errors(skill).mean(2)
-    dealt = deal_blocks(len(mean), len(mean), 1000, block, seeded(4))
-    return percentiles(mean[dealt].mean(1), 0.95)
-
-
-def told(values, digits=2):
-    """A mean over trainings and its standard error, where anything was trained."""
-    if values.std() < 1e-9:
-        return f"{values.mean():.{digits}f}"
-    return with_error(values, digits)
-
-
-def table_of(skills, block):
-    """MASE by lead: ± over trainings, intervals over origins."""
-    rows = []
-    for name, skill in skills.items():
-        mase, (low, high) = errors(skill).mean(0), over_origins(skill, block)
-        cells = (f"{told(mase[k])} [{low[k]:.2f}, {high[k]:.2f}]" for k in (0, 9, 52))
-        rows.append([name, *cells])
-    return TextTable(["MASE", "lead 1", "lead 10", "lead 53"], rows)
-
-
 def rnn(n_hidden, lags, **options):
     return ElmanRNN(n_hidden, lags=lags, generator=seeded(0), **options).double()
 
@@ -347,10 +315,12 @@ rivals = {
     "the truth": lambda past, steps: sine.truth[len(past) :][:steps],
 }
 on_sine = {
-    name: skill_of(rival, sine.series, start=1000, every=25, period=250)
+    name: rolling_origin_of_trainings(
+        rival, sine.series, 53, 5, start=1000, every=25, period=250
+    )
     for name, rival in rivals.items()
 }
-table_of(on_sine, 3)
+trainings_table(on_sine, [1, 10, 53], block=3, generator=seeded(4))
 
 # %% [markdown]
 # Nobody comes below the truth, but for chance. SSA is told that there are two components. The networks are told nothing,
@@ -359,10 +329,12 @@ table_of(on_sine, 3)
 # so we cannot say which of them was needed. **Check**:
 
 # %%
-bound = float(errors(on_sine["the truth"]).mean())
-over = {name: errors(skill).mean((0, 1)) / bound for name, skill in on_sine.items()}
+bound = float(on_sine["the truth"].losses("mase").mean())
+over = {
+    name: skill.losses("mase").mean((0, 1)) / bound for name, skill in on_sine.items()
+}
 for name, ratio in over.items():
-    print(f"{name:16} {told(ratio)} times the bound, over 53 leads")
+    print(f"{name:16} {mean_of_trainings(ratio)} times the bound, over 53 leads")
 assert abs(bound * 2**0.5 - 1) < 0.15
 assert all(ratio.mean() > 0.97 for ratio in over.values())
 assert over["SSA"].mean() < 1.1 and over["RNN, one step"].mean() < 1.2
@@ -392,7 +364,9 @@ tried = {
 def judged(rival, series, every):
     """Its skill on a series of which 600 samples are known first."""
     period = ms.dominant_period(series[:600])
-    return skill_of(rival, series, start=600, every=every, period=period)
+    return rolling_origin_of_trainings(
+        rival, series, 53, 5, start=600, every=every, period=period
+    )
 
 
 def networks(recordings, every):
@@ -413,11 +387,15 @@ def networks(recordings, every):
 
 _, rivals = networks(known[:1], every=5)
 trials = {name: judged(rival, known[1], 50) for name, rival in rivals.items()}
-mase = {name: errors(skill).mean(0) for name, skill in trials.items()}
+mase = {name: skill.losses("mase").mean(0) for name, skill in trials.items()}
 TextTable(
     ["MASE on trial 8", "lead 1", "lead 10", "lead 53", "mean of 53"],
     [
-        [name, *(told(m[k]) for k in (0, 9, 52)), told(m.mean(0), 3)]
+        [
+            name,
+            *(mean_of_trainings(m[k]) for k in (0, 9, 52)),
+            mean_of_trainings(m.mean(0), 3),
+        ]
         for name, m in mase.items()
     ],
 )
@@ -435,20 +413,13 @@ TextTable(
 # %%
 def less(one, other, k, block=11):
     """MASE of one less the other's over k leads: its mean and 95 % interval."""
-    gap = (errors(one) - errors(other))[:, :k].mean(1)
-    dealt = deal_blocks(len(gap), len(gap), 1000, block, seeded(2))
-    who = torch.randint(5, (1000, 5), generator=seeded(3))
-    draws = gap[dealt].mean(1).gather(1, who).mean(1)
-    return [float(gap.mean()), *percentiles(draws, 0.95).tolist()]
-
-
-def signed(interval):
-    return "{:+.2f} [{:+.2f}, {:+.2f}]".format(*interval)
+    draws = {"origins": seeded(2), "trainings": seeded(3)}
+    return difference_of_trainings(one, other, k, block=block, **draws).tolist()
 
 
 say = "53 at once"
 on_eight = less(trials["free run"], trials[say], 53, block=2)
-print(f"MASE of free run less that of {say}, trial 8: {signed(on_eight)}")
+print(f"MASE of free run less that of {say}, trial 8: {with_interval(on_eight)}")
 
 # %% [markdown]
 # ## Walking: the held-out trial
@@ -475,10 +446,13 @@ rivals["SSA"] = lambda history, steps: ms.SSA.of(
 print(f"SSA: a window of {choice.window}, {choice.rank} components")
 skill = {name: judged(rival, test, 5) for name, rival in rivals.items()}
 print(f"{len(skill['SSA'].origin)} origins")
-table_of(skill, 11)
+trainings_table(skill, [1, 10, 53], block=11, generator=seeded(4))
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Error by lead time on the held-out trial, means of five trainings; 95 % intervals over origins for SSA and for 53 at once.\n", "name": "fig-rnn-skill"}, "image": {"alt": "Error against lead time; networks trained one step ahead are lowest at first and rise, the others lie together over the stride within wide bands."}}
-shade = {name: over_origins(skill[name], 11) for name in ("SSA", say)}
+shade = {
+    name: skill[name].interval("mase", block=11, generator=seeded(4))
+    for name in ("SSA", say)
+}
 plot.skills(skill, rate=walk.rate, shade=shade)
 plt.show()
 
@@ -494,15 +468,15 @@ gaps = {
 }
 TextTable(
     ["MASE of", "less that of", "lead 1", "10 leads", "53 leads"],
-    [[*names, *map(signed, gap.values())] for names, gap in gaps.items()],
+    [[*names, *map(with_interval, gap.values())] for names, gap in gaps.items()],
 )
 
 # %%
-last_lead = {name: errors(s)[:, 52].mean(0) for name, s in skill.items()}
+last_lead = {name: s.losses("mase")[:, 52].mean(0) for name, s in skill.items()}
 off = last_lead[say] / last_lead["SSA"].mean()
-print(f"lead 53: {say} has {told(off)} times the error of SSA")
+print(f"lead 53: {say} has {mean_of_trainings(off)} times the error of SSA")
 on_fifteen = less(skill["free run"], skill[say], 53)
-print(f"MASE of free run less that of {say}, trial 15: {signed(on_fifteen)}")
+print(f"MASE of free run less that of {say}, trial 15: {with_interval(on_fifteen)}")
 
 # %% [markdown]
 # **Which network is good depends on the lead.** Those trained one step ahead win the first step and lose the stride:
@@ -709,23 +683,23 @@ verdicts = [
     [
         "the network of section 2.3 can forecast",
         "holds",
-        f"noisy sine: {told(over['RNN, one step'])} times the bound; walking, one "
-        f"step: MASE {told(errors(skill['one step'])[:, 0].mean(0))}",
+        f"noisy sine: {mean_of_trainings(over['RNN, one step'])} times the bound; walking, one "
+        f"step: MASE {mean_of_trainings(skill['one step'].losses('mase')[:, 0].mean(0))}",
     ],
     [
         "fitting the next sample is enough for a free run",
         "does not hold",
-        f"lead 53: {told(last_lead['one step'])} one step, {told(last_lead[say])} at once",
+        f"lead 53: {mean_of_trainings(last_lead['one step'])} one step, {mean_of_trainings(last_lead[say])} at once",
     ],
     [
         "a network beats SSA on walking",
         "holds for ten leads",
-        f"MASE {signed(gaps[say, 'SSA'][10])}; at lead 53 it is {told(off)} times that of SSA",
+        f"MASE {with_interval(gaps[say, 'SSA'][10])}; at lead 53 it is {mean_of_trainings(off)} times that of SSA",
     ],
     [
         "one trial suffices to choose among networks",
         "does not hold",
-        f"free run less {say}: {signed(on_eight)} on trial 8, {signed(on_fifteen)} on "
+        f"free run less {say}: {with_interval(on_eight)} on trial 8, {with_interval(on_fifteen)} on "
         "trial 15",
     ],
     [

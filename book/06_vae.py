@@ -52,10 +52,18 @@ from torch import nn
 import mspace as ms
 from mspace import plot, seeded
 from mspace.models import WindowVAE, mlp, negative_elbo
-from mspace.series import at_own_level, own_level, scaled_windows
+from mspace.series import (
+    at_own_level,
+    difference_of_trainings,
+    mean_of_trainings,
+    own_level,
+    rolling_origin_of_trainings,
+    scaled_windows,
+    trainings_table,
+)
 from mspace.series.evaluation import deal_blocks, percentiles
 from mspace.ssa import choose
-from mspace.tables import TextTable, with_error
+from mspace.tables import TextTable, with_error, with_interval
 
 ms.limit_threads()
 plot.book_style()
@@ -339,44 +347,10 @@ def forecaster(ensemble):
     )
 
 
-def skill_of(rival, series, **where):
-    """Forecasts of 53 samples from many origins, a channel for each training."""
-
-    def columns(history, steps):
-        return rival(history[:, 0], steps).reshape(steps, -1).expand(-1, 5)
-
-    return ms.rolling_origin(columns, series[:, None].expand(-1, 5), 53, **where)
-
-
-def errors(skill):
-    """The scaled absolute errors behind the MASE: (origins, leads, trainings)."""
-    return (skill.predicted - skill.actual).abs() / skill.scale
-
-
 def over_origins(values, block):
     """95 % interval of a mean (origins, ...) from blocks of origins: (2, ...)."""
     dealt = deal_blocks(len(values), len(values), 1000, block, seeded(4))
     return percentiles(values[dealt].mean(1), 0.95)
-
-
-def told(values, digits=2):
-    """A mean over trainings and its standard error, where anything was trained."""
-    if values.std() < 1e-9:
-        return f"{values.mean():.{digits}f}"
-    return with_error(values, digits)
-
-
-def table_of(skills, block):
-    """MASE by lead: ± over trainings, intervals over origins."""
-    rows = []
-    for name, skill in skills.items():
-        mase, (low, high) = (
-            errors(skill).mean(0),
-            over_origins(errors(skill).mean(2), block),
-        )
-        cells = (f"{told(mase[k])} [{low[k]:.2f}, {high[k]:.2f}]" for k in (0, 9, 52))
-        rows.append([name, *cells])
-    return TextTable(["MASE", "lead 1", "lead 10", "lead 53"], rows)
 
 
 def own_intervals(ensemble, series, start, every):
@@ -410,13 +384,19 @@ rivals = {
     "the truth": lambda past, steps: sine.truth[len(past) :][:steps],
 }
 on_sine = {
-    name: skill_of(rival, sine.series, start=1000, every=25, period=250)
+    name: rolling_origin_of_trainings(
+        rival, sine.series, 53, 5, start=1000, every=25, period=250
+    )
     for name, rival in rivals.items()
 }
-truth_error = float(errors(on_sine["the truth"]).mean())
-over = {name: errors(s).mean((0, 1)) / truth_error for name, s in on_sine.items()}
+truth_error = float(on_sine["the truth"].losses("mase").mean())
+over = {
+    name: s.losses("mase").mean((0, 1)) / truth_error for name, s in on_sine.items()
+}
 for name, ratio in over.items():
-    print(f"{name:14} {told(ratio)} times the error of the truth, over 53 leads")
+    print(
+        f"{name:14} {mean_of_trainings(ratio)} times the error of the truth, over 53 leads"
+    )
 
 
 def inside(mean, variance, actual):
@@ -431,10 +411,10 @@ ideal = on_sine["the truth"].predicted, torch.full_like(variance, 0.2**2)
 its = inside(mean, variance, came).mean((0, 1))
 ideally = inside(*ideal, came).mean((0, 1))
 print(f"share of what came in its 95 % intervals: {with_error(its)}")
-print(f"in those of the truth with the true noise: {told(ideally)}")
+print(f"in those of the truth with the true noise: {mean_of_trainings(ideally)}")
 assert 0.97 < over["VAE"].mean() < 1.15 < over["last period"].mean()
 assert (its.mean() - ideally.mean()).abs() < 0.04
-table_of(on_sine, 3)
+trainings_table(on_sine, [1, 10, 53], block=3, generator=seeded(4))
 
 # %% [markdown]
 # Where the model can be right, it is: nearly as good as SSA, which is told that there are two components. Its intervals
@@ -492,7 +472,9 @@ def rivals_of(recordings, every, models):
 def judged(rival, series, every):
     """Its skill on a series of which 600 samples are known first."""
     period = ms.dominant_period(series[:600])
-    return skill_of(rival, series, start=600, every=every, period=period)
+    return rolling_origin_of_trainings(
+        rival, series, 53, 5, start=600, every=every, period=period
+    )
 
 
 choice = choose(
@@ -507,13 +489,17 @@ choice = choose(
 )
 _, rivals = rivals_of(known[:1], 5, tried)
 trials = {name: judged(rival, known[1], 50) for name, rival in rivals.items()}
-mase = {name: errors(s).mean(0) for name, s in trials.items()}
+mase = {name: s.losses("mase").mean(0) for name, s in trials.items()}
 chosen = min(tried, key=lambda name: float(mase[name].mean()))
 print(f"chosen: {chosen}; SSA: a window of {choice.window}, {choice.rank} components")
 TextTable(
     ["MASE on trial 8", "lead 1", "lead 10", "lead 53", "mean of 53"],
     [
-        [name, *(told(m[k]) for k in (0, 9, 52)), told(m.mean(0), 3)]
+        [
+            name,
+            *(mean_of_trainings(m[k]) for k in (0, 9, 52)),
+            mean_of_trainings(m.mean(0), 3),
+        ]
         for name, m in mase.items()
     ],
 )
@@ -532,21 +518,14 @@ TextTable(
 # %% tags=["walking-skill"]
 fitted, rivals = rivals_of(known, 9, tried | control)
 skill = {name: judged(rival, test, 5) for name, rival in rivals.items()}
-table_of(skill, 11)
+trainings_table(skill, [1, 10, 53], block=11, generator=seeded(4))
 
 
 # %%
 def less(one, other, k, block=11):
     """MASE of one less the other's over k leads: its mean and 95 % interval."""
-    gap = (errors(one) - errors(other))[:, :k].mean(1)
-    dealt = deal_blocks(len(gap), len(gap), 1000, block, seeded(2))
-    who = torch.randint(5, (1000, 5), generator=seeded(3))
-    draws = gap[dealt].mean(1).gather(1, who).mean(1)
-    return [float(gap.mean()), *percentiles(draws, 0.95).tolist()]
-
-
-def signed(interval):
-    return "{:+.2f} [{:+.2f}, {:+.2f}]".format(*interval)
+    draws = {"origins": seeded(2), "trainings": seeded(3)}
+    return difference_of_trainings(one, other, k, block=block, **draws).tolist()
 
 
 others = ("SSA", "ridge AR(106)", "future only, 8", "own stride")
@@ -556,12 +535,12 @@ gaps = {
     for k in (1, 10, 53)
 }
 on_eight = less(trials[chosen], trials["future only, 8"], 53, block=2)
-last_lead = {name: errors(s)[:, 52].mean(0) for name, s in skill.items()}
+last_lead = {name: s.losses("mase")[:, 52].mean(0) for name, s in skill.items()}
 print(
     f"{len(skill['SSA'].origin)} origins, {(len(test) - 600) / 53:.0f} strides; lead 53: "
-    f"{chosen} has {told(last_lead[chosen] / last_lead['SSA'])} times the error of SSA"
+    f"{chosen} has {mean_of_trainings(last_lead[chosen] / last_lead['SSA'])} times the error of SSA"
 )
-print(f"less future only, 8, on trial 8, over 53 leads: {signed(on_eight)}")
+print(f"less future only, 8, on trial 8, over 53 leads: {with_interval(on_eight)}")
 if walk.official:
     last = {name: float(v.mean()) for name, v in last_lead.items()}
     assert min(gaps["ridge AR(106)", k][1] for k in (1, 10, 53)) > 0, "at every lead"
@@ -574,7 +553,10 @@ if walk.official:
 TextTable(
     [f"MASE of {chosen}", "1 lead", "10 leads", "53 leads"],
     [
-        [f"less that of {other}", *(signed(gaps[other, k]) for k in (1, 10, 53))]
+        [
+            f"less that of {other}",
+            *(with_interval(gaps[other, k]) for k in (1, 10, 53)),
+        ]
         for other in others
     ],
 )
@@ -823,18 +805,18 @@ verdicts = [
     [
         "section 1: a VAE is a base model for a noisy sine",
         "holds" if over["VAE"].mean() < 1.1 else "does not hold",
-        f"{told(over['VAE'])} times the error of the truth, SSA {told(over['SSA'])}",
+        f"{mean_of_trainings(over['VAE'])} times the error of the truth, SSA {mean_of_trainings(over['SSA'])}",
     ],
     [
         "section 1: a VAE is a base model for walking",
         "holds" if wins else "does not hold",
-        f"MASE over a stride {signed(ridge_gap)} to ridge AR, {signed(ssa_gap)} to SSA",
+        f"MASE over a stride {with_interval(ridge_gap)} to ridge AR, {with_interval(ssa_gap)} to SSA",
     ],
     [
         "rebuilding the past costs the forecast",
         "holds on trial 15" if future_gap[1] > 0 else "open",
-        f"{signed(future_gap)} to the same shape, trained on the future only; on trial 8 "
-        f"{signed(on_eight)}",
+        f"{with_interval(future_gap)} to the same shape, trained on the future only; on trial 8 "
+        f"{with_interval(on_eight)}",
     ],
     [
         "a unit of a linear code dies where its eigenvalue is below the noise",

@@ -60,10 +60,20 @@ from mspace.models import (
     responses,
     rk4,
 )
-from mspace.series import at_own_level, drop, fill, masked, own_level, scaled_windows
-from mspace.series.evaluation import deal_blocks, percentiles
+from mspace.series import (
+    at_own_level,
+    difference_of_trainings,
+    drop,
+    fill,
+    masked,
+    mean_of_trainings,
+    own_level,
+    rolling_origin_of_trainings,
+    scaled_windows,
+    trainings_table,
+)
 from mspace.ssa import choose
-from mspace.tables import TextTable, with_error
+from mspace.tables import TextTable, with_error, with_interval
 
 ms.limit_threads()
 plot.book_style()
@@ -236,42 +246,9 @@ def ahead(answer, series, every, width=106, start=600):
 
 def judged(rival, series, every, start=600, period=None):
     """Its skill on a series of which some samples are known first, for five trainings."""
-
-    def five(history, steps):
-        return rival(history[:, 0], steps).reshape(steps, -1).expand(-1, 5)
-
     where = {"start": start, "every": every}
     where["period"] = period or ms.dominant_period(series[:start])
-    return ms.rolling_origin(five, series[:, None].expand(-1, 5), 53, **where)
-
-
-def errors(skill):
-    """The scaled absolute errors behind the MASE: (origins, leads, trainings)."""
-    return (skill.predicted - skill.actual).abs() / skill.scale
-
-
-def over_origins(skill, block):
-    """95 % intervals of the MASE from blocks of origins: (2, leads)."""
-    mean = errors(skill).mean(2)
-    dealt = deal_blocks(len(mean), len(mean), 1000, block, seeded(4))
-    return percentiles(mean[dealt].mean(1), 0.95)
-
-
-def told(values, digits=2):
-    """A mean over trainings and its standard error, where anything was trained."""
-    if values.std() < 1e-9:
-        return f"{values.mean():.{digits}f}"
-    return with_error(values, digits)
-
-
-def table_of(skills, block):
-    """MASE by lead: ± over trainings, intervals over origins."""
-    rows = []
-    for name, skill in skills.items():
-        mase, (low, high) = errors(skill).mean(0), over_origins(skill, block)
-        cells = (f"{told(mase[k])} [{low[k]:.2f}, {high[k]:.2f}]" for k in (0, 9, 52))
-        rows.append([name, *cells])
-    return TextTable(["MASE", "lead 1", "lead 10", "lead 53"], rows)
+    return rolling_origin_of_trainings(rival, series, 53, 5, **where)
 
 
 # %%
@@ -306,12 +283,12 @@ on_sine = {
     name: judged(rival, sine.series, 25, start=1000, period=250)
     for name, rival in rivals.items()
 }
-over = {name: errors(skill).mean((0, 1)) for name, skill in on_sine.items()}
+over = {name: skill.losses("mase").mean((0, 1)) for name, skill in on_sine.items()}
 over = {name: value / over["the truth"] for name, value in over.items()}
 assert over["one oscillator"].mean() < 1.12 and over["random start"].mean() < 1.08
 for name in ("random start", "one oscillator", "SSA"):
-    print(f"{name:14} {told(over[name])} times the bound, over 53 leads")
-table_of(on_sine, 3)
+    print(f"{name:14} {mean_of_trainings(over[name])} times the bound, over 53 leads")
+trainings_table(on_sine, [1, 10, 53], block=3, generator=seeded(4))
 
 # %% [markdown]
 # One frequency and a fitting $u$: from five random starts training comes near the bound. The ridge with one oscillator,
@@ -399,14 +376,18 @@ random = through_solver(
 )
 trials = skills(linear, encoders, known[:1], known[1], 50)
 trials["random start"] = judged(ahead(random, known[1], 50), known[1], 50)
-on_eight = {name: errors(skill).mean(0) for name, skill in trials.items()}
+on_eight = {name: skill.losses("mase").mean(0) for name, skill in trials.items()}
 networks = ("random start", "linear", "one encoder", "five encoders", "mixed")
 chosen = min(networks, key=lambda name: float(on_eight[name][52].mean()))
 print(f"chosen on trial 8, by lead 53: {chosen}")
 TextTable(
     ["MASE on trial 8", "lead 1", "lead 10", "lead 53", "mean of 53"],
     [
-        [name, *(told(m[k]) for k in (0, 9, 52)), told(m.mean(0), 3)]
+        [
+            name,
+            *(mean_of_trainings(m[k]) for k in (0, 9, 52)),
+            mean_of_trainings(m.mean(0), 3),
+        ]
         for name, m in on_eight.items()
     ],
 )
@@ -483,11 +464,14 @@ def ssa(history, steps):
 skill["SSA"] = judged(ssa, test, 5)
 skill["SSA + stride"] = mixture(skill, "SSA", "own stride")
 print(f"{len(skill['SSA'].origin)} origins")
-table = table_of(skill, 11)
+table = trainings_table(skill, [1, 10, 53], block=11, generator=seeded(4))
 table
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Error by lead time on the held-out trial, means of five trainings; 95 % intervals over origins for SSA and for the mixture chosen beforehand.\n", "name": "fig-ode-skill"}, "image": {"alt": "Error against lead time: SSA and the repeated stride begin high, the others low; over the stride the five encoders rise to SSA, while the mixture and its control stay lowest, one on the other."}}
-shade = {name: over_origins(skill[name], 11) for name in ("SSA", "mixed")}
+shade = {
+    name: skill[name].interval("mase", block=11, generator=seeded(4))
+    for name in ("SSA", "mixed")
+}
 some = ("SSA", "own stride", "five encoders", "mixed", "ridge + stride")
 plot.skills({name: skill[name] for name in some}, rate=walk.rate, shade=shade)
 plt.show()
@@ -498,17 +482,10 @@ plt.show()
 
 
 # %%
-def less(one, other, k=53):
+def less(one, other, k=53, block=11):
     """MASE of one less the other's over k leads: its mean and 95 % interval."""
-    gap = (errors(one) - errors(other))[:, :k].mean(1)
-    dealt = deal_blocks(len(gap), len(gap), 1000, 11, seeded(2))
-    who = torch.randint(5, (1000, 5), generator=seeded(3))
-    draws = gap[dealt].mean(1).gather(1, who).mean(1)
-    return [float(gap.mean()), *percentiles(draws, 0.95).tolist()]
-
-
-def signed(interval, digits=2):
-    return "{:+.{d}f} [{:+.{d}f}, {:+.{d}f}]".format(*interval, d=digits)
+    draws = {"origins": seeded(2), "trainings": seeded(3)}
+    return difference_of_trainings(one, other, k, block=block, **draws).tolist()
 
 
 gaps = {
@@ -516,14 +493,16 @@ gaps = {
     for name in ("five encoders", "mixed")
     for other in ("SSA", "own stride", "ridge + stride")
 }
-last = {name: errors(s)[:, 52].mean(0) for name, s in skill.items()}
+last = {name: s.losses("mase")[:, 52].mean(0) for name, s in skill.items()}
 off = {name: value / last["SSA"].mean() for name, value in last.items()}
 for name in ("linear", "one encoder", "five encoders", "all trained", "mixed"):
-    print(f"lead 53: {name} has {told(off[name])} times the error of SSA")
+    print(
+        f"lead 53: {name} has {mean_of_trainings(off[name])} times the error of SSA"
+    )
 trained_on = less(skill["all trained"], skill["one encoder"])
-print("all trained less one encoder:", signed(trained_on))
+print("all trained less one encoder:", with_interval(trained_on))
 five = less(skill["five encoders"], skill["one encoder"])
-print("five encoders less one:", signed(five))
+print("five encoders less one:", with_interval(five))
 fastest = responses(linear).detach()[-2:, -1].norm()
 print(
     f"left of the fastest plane after {stride} samples: {fastest:.0%}, in truth 100%"
@@ -547,7 +526,7 @@ if walk.official:
     assert last["ridge + stride"].mean() < last["mixed"].mean() + 0.02
 TextTable(
     ["MASE of", "less that of", "lead 1", "10 leads", "53 leads"],
-    [[*names, *map(signed, gap.values())] for names, gap in gaps.items()],
+    [[*names, *map(with_interval, gap.values())] for names, gap in gaps.items()],
 )
 
 # %% [markdown]
@@ -768,7 +747,7 @@ straight = judged(ahead(mean_of(flat), test, 5), test, 5)
 bend = less(straight, skill["all trained"])
 if walk.official:
     assert faster < 0.02 and grown < 0.3 and abs(bend[0]) < 0.02
-print(f"MASE over the stride without the bend: {signed(bend, 3)}")
+print(f"MASE over the stride without the bend: {with_interval(bend, 3)}")
 rows = []
 for name in ("encoder.0", "field.hidden", "field.A", "field.V"):
     columns = []
@@ -844,13 +823,16 @@ TextTable(["model", "chapter", *HEAD[1:]], everything)
 # ## What we saw
 
 # %% tags=["hide-input"]
-lead = {name: told(on_eight[name][52]) for name in ("random start", "five encoders")}
+lead = {
+    name: mean_of_trainings(on_eight[name][52])
+    for name in ("random start", "five encoders")
+}
 verdicts = [
     [
         "section 2: a Neural ODE is a model for these series",
         "holds",
-        f"noisy sine: {told(over['random start'])} times the bound; walking, ten leads: "
-        f"MASE {signed(gaps['five encoders', 'SSA'][10])} against SSA",
+        f"noisy sine: {mean_of_trainings(over['random start'])} times the bound; walking, ten leads: "
+        f"MASE {with_interval(gaps['five encoders', 'SSA'][10])} against SSA",
     ],
     [
         "a Neural ODE can be trained from a random start",
@@ -862,19 +844,19 @@ verdicts = [
     [
         "a network beats SSA on walking",
         "holds for ten leads",
-        f"five encoders at lead 53: {told(off['five encoders'])} times the error of SSA",
+        f"five encoders at lead 53: {mean_of_trainings(off['five encoders'])} times the error of SSA",
     ],
     [
         "a network mixed with repetition beats SSA over a stride",
         "holds, but not for the network's sake",
-        f"MASE {signed(gaps['mixed', 'SSA'][53])}; "
-        f"against ridge mixed likewise {signed(gaps['mixed', 'ridge + stride'][53])}",
+        f"MASE {with_interval(gaps['mixed', 'SSA'][53])}; "
+        f"against ridge mixed likewise {with_interval(gaps['mixed', 'ridge + stride'][53])}",
     ],
     [
         "training through the solver improves the forecast",
         "open; by less than more starts do, if at all",
-        f"all of one network trained {signed(trained_on)}; "
-        f"five starts in place of one {signed(five)}",
+        f"all of one network trained {with_interval(trained_on)}; "
+        f"five starts in place of one {with_interval(five)}",
     ],
     [
         "irregular samples need continuous time",
@@ -892,7 +874,7 @@ verdicts = [
     [
         "the field of a walk has to bend",
         "open: our training was short",
-        f"MASE over the stride, without the bend {signed(bend, 3)}",
+        f"MASE over the stride, without the bend {with_interval(bend, 3)}",
     ],
 ]
 TextTable(["claim", "verdict", "what we found"], verdicts)

@@ -10,7 +10,7 @@ import numpy as np
 
 from .notebooks import read_notebook
 
-__all__ = ["TextTable", "with_error"]
+__all__ = ["TextTable", "with_error", "with_interval"]
 
 
 def with_error(values, digits: int = 2) -> str:
@@ -24,6 +24,11 @@ def with_error(values, digits: int = 2) -> str:
         raise ValueError(f"values must be two or more finite numbers, got an array {values.shape} with {values!r}")
     mean = round(values.mean(), digits) + 0.0  # no minus before a zero
     return f"{mean:.{digits}f} ± {values.std(ddof=1) / len(values) ** 0.5:.{digits}f}"
+
+
+def with_interval(mean_low_high, digits: int = 2) -> str:
+    """Write a difference with its sign and its interval, such as ``-0.03 [-0.08, +0.01]``."""
+    return "{:+.{d}f} [{:+.{d}f}, {:+.{d}f}]".format(*map(float, mean_low_high), d=digits)
 
 
 @dataclass(frozen=True)

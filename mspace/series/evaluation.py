@@ -51,6 +51,10 @@ class Skill:
         loss = error.abs() if metric in ("mae", "mase") else error**2
         return tuple(None if v is None else v.reshape(*v.shape[:2], -1) for v in (loss, spread))
 
+    def losses(self, metric: str) -> Tensor:
+        """Return what the metric averages, (o, steps, m): the squared, absolute or scaled absolute errors."""
+        return self._parts(metric)[0]
+
     def _value(self, metric: str, chosen: Tensor) -> Tensor:
         """The metric over chosen origins (..., o) at every lead, (..., steps): the mean over channels."""
         top, bottom = self._parts(metric)
