@@ -44,7 +44,7 @@ book: env
 
 test: env
 	$(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile --nbval --nbval-current-env \
-	  --nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-cell-timeout 600 --nbval-kernel-startup-timeout 180
+	  --nbval-cell-timeout 600 --nbval-kernel-startup-timeout 180
 
 # MODES="plain avx2" and CHAPTER=03_ssa choose; an hour on two cores without them
 portable: env

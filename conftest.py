@@ -15,15 +15,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "tools"))
 import compare
+import nb
 
-# as tools/nb.py does for the stored outputs; kernels and workers inherit it, and they work in book/
-for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ[_name] = os.environ.get("MSPACE_THREADS", "1")
-os.environ.pop("MPLBACKEND", None)
-if os.environ.get("MSPACE_DATA"):
-    os.environ["MSPACE_DATA"] = os.path.abspath(os.environ["MSPACE_DATA"])
-
-NOWHERE = "grip force is not here"  # the one recording without an official source
+nb.settle_environment()  # as for the stored outputs; kernels and workers inherit it, and they work in book/
 NOTE = "notebook"  # the key under which a cell's remark travels from a worker to the summary
 
 collect_ignore_glob = ["book/*.py", "book/_ext/*", "_build/*"]  # chapters are tested as notebooks
@@ -69,7 +63,7 @@ def strengthen_nbval():
         run(self)
         new = stderr(self.test_outputs)
         if replaced(self, self.test_outputs):
-            required = NOWHERE not in new and os.environ.get("MSPACE_REQUIRE_DATA")
+            required = nb.NOWHERE not in new and os.environ.get("MSPACE_REQUIRE_DATA")
             if "DataReplaced" in new and required:
                 self.raise_cell_error("A recording could not be had, and MSPACE_REQUIRE_DATA is set", new)
         elif new:

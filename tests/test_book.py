@@ -78,7 +78,7 @@ def edit(ipynb, change):
 def made(tmp_path_factory):
     """A book of the tiny chapter and two with a curve moved a little, executed through the command line."""
     book = tmp_path_factory.mktemp("a book")  # a path with a space
-    for name in ("tools/nb.py", "tools/compare.py", "conftest.py", "tests/nbval_sanitize.cfg"):
+    for name in ("tools/nb.py", "tools/compare.py", "conftest.py"):
         (book / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, book / name)
     (book / "book").mkdir()
@@ -357,7 +357,7 @@ def rerun(book, *args, **env):
     """Re-execute a book's notebooks as `make test` does: {(notebook, cell): failure or None}, and what was printed."""
     done = python(
         "-m", "pytest", "-p", "no:cacheprovider", "--nbval", "--nbval-current-env", "--color=no",
-        "--nbval-sanitize-with", "tests/nbval_sanitize.cfg", "--junit-xml=report.xml", *args, "book",
+        "--junit-xml=report.xml", *args, "book",
         cwd=book, **env,
     )  # fmt: skip
     verdicts = {}

@@ -38,14 +38,14 @@ def test_a_replaced_recording_is_a_fault_where_it_can_be_had(stderr, data, fault
     monkeypatch.setenv("MSPACE_DATA", data)
     outcome = elsewhere.Outcome("03_ssa", 12.0, 800, stderr)
     outcome.show()
-    assert elsewhere.told([outcome]) == int(fault)
+    assert elsewhere.report([outcome]) == int(fault)
     assert ("FAIL" in (said := capsys.readouterr().out)) == fault
     assert "03_ssa" in said and "800 MB" in said
 
 
-def test_an_error_is_a_fault_and_others_are_told(capsys):
-    assert elsewhere.told([elsewhere.Outcome("03_ssa", error="NameError: x")]) == 1
-    assert elsewhere.told([elsewhere.Outcome("03_ssa")], ["pip check: a needs b"]) == 1
+def test_an_error_is_a_fault_and_others_are_reported(capsys):
+    assert elsewhere.report([elsewhere.Outcome("03_ssa", error="NameError: x")]) == 1
+    assert elsewhere.report([elsewhere.Outcome("03_ssa")], ["pip check: a needs b"]) == 1
     assert "03_ssa: NameError: x" in (said := capsys.readouterr().out)
     assert "pip check: a needs b" in said
 

@@ -212,8 +212,12 @@ def panels(png: str) -> str | None:
 # -- cells
 
 
-def texts(outputs) -> Iterator[str]:
+def text_of(outputs) -> str:
     """Everything a cell printed, then what it displayed; pictures inside HTML are compared as pictures."""
+    return "\n".join(_texts(outputs))
+
+
+def _texts(outputs) -> Iterator[str]:
     # a kernel sends what is printed in pieces that may end within a number
     yield "".join(_joined(o["text"]) for o in outputs if o.get("name") == "stdout")
     for o in outputs:
@@ -240,7 +244,7 @@ def _joined(text) -> str:
 
 def cell_faults(new, stored, varies: dict | None = None, *, with_figures: bool = True) -> list[str]:
     """Every way in which the outputs of a cell are another result than those stored."""
-    faults = list(text_faults("\n".join(texts(new)), "\n".join(texts(stored)), varies))
+    faults = list(text_faults(text_of(new), text_of(stored), varies))
     drawn, kept = pictures(new), pictures(stored)
     if len(drawn) != len(kept):
         return [*faults, f"{len(kept)} figures stored, {len(drawn)} drawn"]

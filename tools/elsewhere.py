@@ -30,14 +30,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import env
+import nb
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "_build" / "elsewhere"
 BOOK = ROOT / "book"
 IMAGE = ("jupyterlab~=4.4.0", "notebook~=7.4.0")  # what repo2docker puts in its images before .binder/ is asked
 IN_BINDER = ("01_neurons", "03_ssa", "08_video")
-ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-NOWHERE = "grip force is not here"  # the one recording without an official source
 PEAK = """\
 try:
     import resource, sys
@@ -62,7 +61,7 @@ class Outcome:
         if self.error:
             yield self.error.strip()[-1500:]
         for line in self.stderr.splitlines():
-            if "DataReplaced" in line and (NOWHERE not in line or os.environ.get("MSPACE_DATA")):
+            if "DataReplaced" in line and (nb.NOWHERE not in line or os.environ.get("MSPACE_DATA")):
                 yield f"a recording was replaced: {line.strip()}"
 
     def show(self) -> None:
@@ -72,8 +71,8 @@ class Outcome:
         print(f"{self.chapter:<28} {self.seconds:>6.0f} s {self.megabytes:>6} MB  {verdict}", flush=True)
 
 
-def told(outcomes: list[Outcome], others: list[str] = ()) -> int:
-    """All faults, and the exit status."""
+def report(outcomes: list[Outcome], others: list[str] = ()) -> int:
+    """Print all faults, and return the exit status."""
     faults = [f"{o.chapter}: {fault}" for o in outcomes for fault in o.faults()] + list(others)
     print(*faults or ["no faults"], sep="\n")
     return int(bool(faults))
@@ -152,12 +151,12 @@ def colab(chapters: list[Path], keep: bool) -> int:
             shutil.copy(chapter, folder)
             outcomes.append(alone(python, Path(folder) / chapter.name))
         outcomes[-1].show()
-    return told(outcomes)
+    return report(outcomes)
 
 
 def reader(**more: str) -> dict[str, str]:
     """The environment of a reader, who sets no number of threads; chapters gather from this checkout."""
-    ours = (*ONE_THREAD, "MPLBACKEND", "PYTHONPATH")
+    ours = (*nb.THREADS, "MPLBACKEND", "PYTHONPATH")
     kept = {k: v for k, v in os.environ.items() if k not in ours}
     if kept.get("MSPACE_DATA"):
         kept["MSPACE_DATA"] = os.path.abspath(kept["MSPACE_DATA"])
@@ -234,7 +233,7 @@ def binder(chapters: list[Path], keep: bool, browser: str | None) -> int:
     if new:
         pip(driver, "install", "-q", "playwright")
     outcomes, others = in_lab(folder / "repository", python, driver, browser, reader(**own), [c.stem for c in chapters])
-    return told(outcomes, [*pip_check(python), *others])
+    return report(outcomes, [*pip_check(python), *others])
 
 
 def pip_check(python: str) -> list[str]:
@@ -259,8 +258,8 @@ def in_lab(repository: Path, python: str, driver: str, browser: str, environment
         server = subprocess.Popen(lab, cwd=repository, env=environment, stdout=log, stderr=log)
         try:
             wait_for(port, server)
-            told = {"url": f"http://127.0.0.1:{port}", "token": token, "browser": browser, "peak": PEAK, "stems": stems}
-            command = [driver, str(Path(__file__).with_name("in_browser.py")), json.dumps(told)]
+            request = {"url": f"http://127.0.0.1:{port}", "token": token, "browser": browser, "peak": PEAK, "stems": stems}
+            command = [driver, str(Path(__file__).with_name("in_browser.py")), json.dumps(request)]
             done = subprocess.run(command, cwd=repository, stdout=subprocess.PIPE, text=True)
         finally:
             server.terminate()

@@ -33,10 +33,10 @@ RUN = """async () => {
 }"""
 SAY = """async code => {
   const future = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestExecute({code});
-  let said = "";
-  future.onIOPub = message => { said += message.content.text ?? ""; };
+  let printed = "";
+  future.onIOPub = message => { printed += message.content.text ?? ""; };
   await future.done;
-  return said;
+  return printed;
 }"""
 
 
@@ -44,19 +44,19 @@ def outputs(cells):
     return [o for cell in cells for o in cell["outputs"]]
 
 
-def opened(context, told, name):
+def opened(context, request, name):
     page = context.new_page()
-    lab = f"{told['url']}/lab/workspaces/{Path(name).stem}/tree/book/{name}"
-    page.goto(f"{lab}?token={told['token']}&reset", timeout=180_000)
+    lab = f"{request['url']}/lab/workspaces/{Path(name).stem}/tree/book/{name}"
+    page.goto(f"{lab}?token={request['token']}&reset", timeout=180_000)
     page.wait_for_function("() => window.jupyterapp !== undefined", timeout=180_000)
     page.evaluate(OPEN)
     page.wait_for_timeout(1000)
     return page
 
 
-def run(context, told, stem):
-    """One chapter: its flipbooks before and after Run All, what its cells said, seconds, and the kernel's peak."""
-    page, others = opened(context, told, f"{stem}.ipynb"), []
+def run(context, request, stem):
+    """One chapter: its flipbooks before and after Run All, its stderr, seconds, and the kernel's peak."""
+    page, others = opened(context, request, f"{stem}.ipynb"), []
     others += flipbook_faults(page, "before it is run")
     start = time.monotonic()
     cells = page.evaluate(RUN)
@@ -67,7 +67,7 @@ def run(context, told, stem):
         errors.append(f"{len(left)} cells were not run")
     stderr = "".join("".join(o["text"]) for o in outputs(cells) if o.get("name") == "stderr")
     others += flipbook_faults(page, "after it was run")
-    megabytes = int(page.evaluate(SAY, told["peak"]) or 0)
+    megabytes = int(page.evaluate(SAY, request["peak"]) or 0)
     page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
     page.close()
     return {
@@ -91,12 +91,12 @@ def flipbook_faults(page, when):
             yield f"{when} arrow keys do not move the slider of a flipbook"
 
 
-def without_trust(context, told, stem):
+def without_trust(context, request, stem):
     """The same notebook changed by a word, so with another signature: one frame, and no slider that does nothing."""
     stored = json.loads(Path(f"book/{stem}.ipynb").read_text(encoding="utf-8"))
     stored["metadata"]["changed"] = "so nobody signed it"
     Path("book/untrusted.ipynb").write_text(json.dumps(stored), encoding="utf-8")
-    page = opened(context, told, "untrusted.ipynb")
+    page = opened(context, request, "untrusted.ipynb")
     books, dead = page.evaluate(FLIPBOOKS), page.locator(".flipbook input").count()
     trusted = page.evaluate("() => window.jupyterapp.shell.currentWidget.content.model.cells.get(1).trusted")
     page.close()
@@ -105,15 +105,15 @@ def without_trust(context, told, stem):
 
 
 def main():
-    told = json.loads(sys.argv[1])
+    request = json.loads(sys.argv[1])
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=told["browser"], args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=request["browser"], args=FLAGS)
         context = browser.new_context()
         context.set_default_timeout(30_000)
-        for stem in told["stems"]:
+        for stem in request["stems"]:
             stored = Path(f"book/{stem}.ipynb").read_text(encoding="utf-8")
-            extra = without_trust(context, told, stem) if 'class=\\"flipbook\\"' in stored else []
-            found = run(context, told, stem)
+            extra = without_trust(context, request, stem) if 'class=\\"flipbook\\"' in stored else []
+            found = run(context, request, stem)
             found["others"] += extra
             print(json.dumps(found), flush=True)
         browser.close()

@@ -30,9 +30,13 @@ KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+NOWHERE = "grip force is not here"  # begins the warning of the one recording without an official source
+
+
 def settle_environment() -> None:
     """One thread, the inline backend, absolute data: a kernel works in book/ and must not depend on the shell."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    for name in THREADS:
         os.environ[name] = os.environ.get("MSPACE_THREADS", "1")
     os.environ.pop("MPLBACKEND", None)
     if os.environ.get("MSPACE_DATA"):

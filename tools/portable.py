@@ -120,7 +120,7 @@ def weigh(result: Outcome, new, stored) -> None:
     for number, ((_, a), (_, b)) in enumerate(zip(nb.code_cells(new), nb.code_cells(stored), strict=True), 1):
         faults = compare.cell_faults(a.outputs, b.outputs, b.metadata.get("varies"))
         result.faults += [f"cell {number}: {fault}" for fault in faults]
-        together = compare.pairs("\n".join(compare.texts(a.outputs)), "\n".join(compare.texts(b.outputs)))
+        together = compare.pairs(compare.text_of(a.outputs), compare.text_of(b.outputs))
         for one, other in together or ():
             count(result, one, other)
         for drawn, kept in zip(compare.pictures(a.outputs), compare.pictures(b.outputs), strict=False):
