@@ -185,6 +185,23 @@ def test_a_planted_fault_in_a_picture_is_caught(fault, varies):
 
 
 @pytest.mark.usefixtures("style")
+@pytest.mark.parametrize("varies", [None, VARIES], ids=["plain", "declared"])
+def test_a_panel_is_missed_even_where_it_leaves_no_ink(varies):
+    def with_blank(blank):
+        fig, ax = plt.subplots()
+        ax.plot(X, X)
+        if blank:
+            fig.add_axes([0.4, 0.4, 0.1, 0.1]).set_axis_off()
+        png = base64.b64encode(plot.png(fig)).decode()
+        plt.close(fig)
+        return outputs(png=png)
+
+    assert compare.figure_rms(*(o[1]["data"]["image/png"] for o in (with_blank(True), with_blank(False)))) < 1
+    (fault,) = compare.cell_faults(with_blank(False), with_blank(True), varies)
+    assert "stored with the panels rectilinear linear linear; rectilinear linear linear, drawn with" in fault
+
+
+@pytest.mark.usefixtures("style")
 def test_a_curve_that_moves_a_little_is_let_through_where_that_is_declared():
     new, stored = outputs(png=drawn(moved(0.08))), outputs(png=drawn())
     assert compare.cell_faults(new, stored, VARIES) == []
