@@ -30,10 +30,6 @@ def minor_matplotlib():
     return version("matplotlib").split(".")[:2]
 
 
-def stderr(outputs):
-    return "".join(o.text for o in outputs or [] if o.get("name") == "stderr")
-
-
 def pytest_configure(config):
     import matplotlib
 
@@ -52,7 +48,7 @@ def strengthen_nbval():
 
     def replaced(cell, outputs):
         """Has this cell, or one before it, worked on a stand-in for a recording?"""
-        if "DataReplaced" in stderr(outputs) and not getattr(cell.parent, "data_replaced", False):
+        if compare.replaced(outputs) and not getattr(cell.parent, "data_replaced", False):
             cell.parent.data_replaced = True
             note(cell, f"a recording was replaced, outputs not compared from cell {cell.cell_num} on")
         return getattr(cell.parent, "data_replaced", False)
@@ -61,10 +57,10 @@ def strengthen_nbval():
         if self.cell.source.strip() and self.cell.execution_count is None:
             self.raise_cell_error("The stored cell was never run, so there is nothing to compare: `make notebooks`")
         run(self)
-        new = stderr(self.test_outputs)
+        new = compare.stderr(self.test_outputs)
         if replaced(self, self.test_outputs):
             required = nb.NOWHERE not in new and os.environ.get("MSPACE_REQUIRE_DATA")
-            if "DataReplaced" in new and required:
+            if compare.replaced(self.test_outputs) and required:
                 self.raise_cell_error("A recording could not be had, and MSPACE_REQUIRE_DATA is set", new)
         elif new:
             self.raise_cell_error("The cell wrote to stderr", new)

@@ -211,15 +211,15 @@ print(
 # many steps. Those without the teacher's prior have $\mathcal N(0, 1)$. Everything is repeated with eight teachers,
 # splits and starts.
 #
-# A word of caution: the number of repetitions was not fixed beforehand. With five, the gain of the covariances over the
-# mean alone was -0.17 [-0.34, +0.00] at 30 examples, which we called open. We then looked at eight and at ten and kept
-# eight. Its intervals do not allow for that choice, so what only just excludes zero below needs new seeds to confirm it.
+# A word of caution: in trial runs with the seeds 0 to 9 the gain of the covariances over the mean alone was uncertain with
+# five repetitions and clear with eight. A number chosen after looking proves nothing. So eight was then fixed, and these
+# are the results of eight new seeds, 100 to 107, run once.
 
 # %%
 table = ms.datasets.digits()
 pixels = F.avg_pool2d(table.inputs.reshape(-1, 1, 8, 8) / 16, 2).flatten(1)
 pixels = (pixels - pixels.mean(0)) / pixels.std(0).clamp(min=0.1)
-digit, SEEDS = table.targets, 8
+digit, SEEDS = table.targets, range(100, 108)
 
 
 def split(seed):
@@ -238,7 +238,7 @@ def teach(seed, *hidden):
 
 
 teachers, priors = [], []
-for seed in range(SEEDS):
+for seed in SEEDS:
     teacher, posterior = teach(seed, 24)
     teachers.append(teacher)
     priors.append(drop_neurons(posterior, "0", "2", 8))
@@ -254,21 +254,21 @@ steps = {
     "optimizer": adam(4e-2),
 }
 scores = {}
-for seed in range(SEEDS):
+for i, seed in enumerate(SEEDS):
     test, _, (inputs, labels) = split(seed)
     fresh = mlp(16, 8, 10, generator=seeded(50 + seed)).double()
     recipes = {
         "no teacher": (fresh, None, 0.0),
         "answers": (fresh, None, 0.5),
-        "mean as prior": (None, mean_only(priors[seed]), 0.0),
-        "posterior as prior": (None, priors[seed], 0.0),
-        "posterior and answers": (None, priors[seed], 0.5),
+        "mean as prior": (None, mean_only(priors[i]), 0.0),
+        "posterior as prior": (None, priors[i], 0.0),
+        "posterior and answers": (None, priors[i], 0.5),
     }
     for size, n in SIZES.items():
         data = inputs[:n], labels[:n]
         for name, (start, prior, mix) in recipes.items():
             student = distill(
-                teachers[seed], start, data, F.cross_entropy, prior=prior, mix=mix,
+                teachers[i], start, data, F.cross_entropy, prior=prior, mix=mix,
                 generator=seeded(seed), **steps,
             )  # fmt: skip
             said = ms.predict(student, test[0], generator=seeded(seed))
@@ -322,8 +322,8 @@ TextTable(["nll of a student", *SIZES], rows)
 # %% [markdown]
 # In brackets are 95 % intervals over the eight repetitions. Both ways of teaching help, and they add up. With 30 examples
 # the prior does more than the answers. With all of them there is little left to gain, as it should be. Most of it is the
-# *mean* of the posterior, taken as the centre of a prior. The covariances add about a third as much with 30 examples; with
-# more, next to nothing. The gap between confidence and accuracy does not close: these students know more, but with few
+# *mean* of the posterior, taken as the centre of a prior. The covariances add almost half as much with 30 examples; with
+# more, little, though surely something. The gap between confidence and accuracy does not close: these students know more, but with few
 # examples they are no better at saying how much they know.
 #
 # ## A layer that goes
@@ -696,7 +696,10 @@ rows = [
     ],
     [
         "the covariances of the prior add to its mean",
-        "holds if data are very few" if below(adds["5 %"]) else "open",
+        verdict(
+            all(below(v) for v in adds.values()),
+            "holds if data are very few" if below(adds["5 %"]) else "open",
+        ),
         "; ".join(f"{s}: {shown(v)}" for s, v in adds.items()),
     ],
     [

@@ -212,6 +212,16 @@ def panels(png: str) -> str | None:
 # -- cells
 
 
+def stderr(outputs) -> str:
+    """What a cell wrote to the standard error stream."""
+    return "".join(o.text for o in outputs or [] if o.get("name") == "stderr")
+
+
+def replaced(outputs) -> bool:
+    """Whether a cell says that a recording could not be had and a stand-in is used: from there on nothing compares."""
+    return "DataReplaced" in stderr(outputs)
+
+
 def text_of(outputs) -> str:
     """Everything a cell printed, then what it displayed; pictures inside HTML are compared as pictures."""
     return "\n".join(_texts(outputs))
