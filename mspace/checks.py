@@ -1,7 +1,8 @@
-"""The door: what comes in is checked here, once, and named when it is refused."""
+"""Checks of arguments: each names the argument, what came, and where it can the way out."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from numbers import Real
 
@@ -13,17 +14,21 @@ __all__ = [
     "as_recordings",
     "as_series",
     "as_tensor",
-    "between",
-    "must_be_examples",
-    "names_of",
+    "check_data",
+    "check_finite",
+    "check_fraction",
+    "check_indices",
+    "check_int",
+    "check_labels",
+    "check_real",
+    "layer_names",
     "normal",
     "seeded",
-    "whole",
 ]
 
 
-def whole(value, name: str, least: int, most: int | None = None) -> int:
-    """A whole number within limits; floats such as 3.0 are taken, True and "3" are not."""
+def check_int(value, name: str, least: int, most: int | None = None) -> int:
+    """Return a whole number within limits; floats such as 3.0 are accepted, True and "3" are not."""
     limits = f"of at least {least}" if most is None else f"from {least} to {most}"
     number = None
     try:
@@ -37,11 +42,53 @@ def whole(value, name: str, least: int, most: int | None = None) -> int:
     return number
 
 
-def between(value: float, name: str) -> float:
-    """A share strictly between 0 and 1."""
-    if not isinstance(value, Real) or not 0 < value < 1:
-        raise ValueError(f"{name} must lie between 0 and 1, got {value!r}")
+def check_real(value, name: str, low: float = 0.0, high: float = math.inf, ends: str = "()") -> float:
+    """Return a finite real number between limits, by default a positive one.
+
+    Args:
+        ends: which limits are allowed themselves, as in the notation of intervals: "()", "[)", "(]" or "[]"
+    """
+    ok = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    ok = ok and (value >= low if ends[0] == "[" else value > low) and (value <= high if ends[1] == "]" else value < high)
+    if not ok:
+        above = {"(0": "positive", "[0": "non-negative"}.get(f"{ends[0]}{low:g}", f"above {low:g}")
+        limits = f"{above} number" if high == math.inf else f"number in {ends[0]}{low:g}, {high:g}{ends[1]}"
+        raise ValueError(f"{name} must be a {limits}, got {value!r}")
     return float(value)
+
+
+def check_fraction(value: float, name: str) -> float:
+    """Return a fraction strictly between 0 and 1."""
+    return check_real(value, name, 0, 1)
+
+
+def check_finite(value, name: str, shape: str) -> Tensor:
+    """Return a finite float64 tensor on the CPU with as many axes as `shape`, such as "(m, n)", names; none is empty."""
+    tensor = as_tensor(value, name).detach().to("cpu", torch.float64)
+    if tensor.ndim != len(shape.strip("()").rstrip(",").split(",")) or tensor.numel() == 0:
+        raise ValueError(f"{name} must be {shape} and not empty, got shape {tuple(tensor.shape)}")
+    if not torch.isfinite(tensor).all():
+        raise ValueError(f"{name} must be finite, got {int((~torch.isfinite(tensor)).sum())} values that are not")
+    return tensor
+
+
+def check_indices(value, name: str, count: int) -> Tensor:
+    """Return different indices from 0 to count - 1, at least one, given as such or as a mask (count,)."""
+    index = torch.as_tensor(value).detach().cpu()
+    if index.dtype == torch.bool and index.shape == (count,):
+        index = index.nonzero().flatten()
+    whole = index.ndim == 1 and len(index) and not index.dtype.is_floating_point and index.dtype != torch.bool
+    if not whole or index.min() < 0 or index.max() >= count or len(index.unique()) < len(index):
+        raise ValueError(f"{name} must be different whole numbers from 0 to {count - 1}, got {value}")
+    return index.long()
+
+
+def check_labels(value, name: str, count: int) -> Tensor:
+    """Return the cluster of each of `count` things, (count,), numbered from 0 without gaps in the order of the labels."""
+    labels = torch.as_tensor(value).detach().cpu()
+    if labels.shape != (count,) or labels.dtype.is_floating_point or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(f"{name} must be {count} integers, one for each, got {labels.dtype} of shape {tuple(labels.shape)}")
+    return labels.unique(return_inverse=True)[1]
 
 
 def as_tensor(values, name: str) -> Tensor:
@@ -88,7 +135,7 @@ def as_recordings(series) -> tuple[list[Tensor], bool]:
     return parts, several
 
 
-def must_be_examples(data, name: str = "data") -> None:
+def check_data(data, name: str = "data") -> None:
     """A pair of finite tensors (inputs, targets), as many of the one as of the other."""
     if not isinstance(data, (tuple, list)) or len(data) != 2 or not all(isinstance(t, Tensor) for t in data):
         several = isinstance(data, (tuple, list)) and len(data) < 9
@@ -106,7 +153,7 @@ def must_be_examples(data, name: str = "data") -> None:
             raise ValueError(f"{name} must be finite, got NaN or infinity in the {part}: cut those examples out")
 
 
-def names_of(given, what: str = "layer") -> tuple[str, ...]:
+def layer_names(given, what: str = "layer") -> tuple[str, ...]:
     """One name of a layer or several; numbers and modules are none, though a Sequential counts its layers."""
     try:
         names = (given,) if isinstance(given, str) else tuple(given)
@@ -120,7 +167,7 @@ def names_of(given, what: str = "layer") -> tuple[str, ...]:
 
 def seeded(seed: int) -> torch.Generator:
     """A stream of random numbers of its own, to hand in as ``generator=``; the global one is never touched."""
-    return torch.Generator().manual_seed(whole(seed, "seed", 0))
+    return torch.Generator().manual_seed(check_int(seed, "seed", 0))
 
 
 def normal(*shape: int, seed: int) -> Tensor:

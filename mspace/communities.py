@@ -11,7 +11,7 @@ import torch
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from .checks import as_tensor, seeded, whole
+from .checks import as_tensor, check_int, seeded
 from .clustering import Stability, as_distances
 from .clustering.null import cloud
 from .clustering.stability import as_labels
@@ -92,7 +92,7 @@ def communities(
         raise ValueError(f"resolution must be a positive number, got {resolution!r}")
     others = [_alike(r, f"resampled[{i}]", len(d)) for i, r in enumerate(resampled)]
     draw = _gaussian(d) if null is None else null
-    n_null = whole(n_null, "n_null", 2)
+    n_null = check_int(n_null, "n_null", 2)
     first, second, third = member_seeds(3, generator)
     seeds = member_seeds(n_null, seeded(second))
 
@@ -149,7 +149,7 @@ def _alike(distances, name: str, m: int) -> Tensor:
 
 
 def _neighbors(given: int | None, m: int) -> int:
-    return max(2, min(10, m // 4)) if given is None else whole(given, "neighbors", 1, m - 1)
+    return max(2, min(10, m // 4)) if given is None else check_int(given, "neighbors", 1, m - 1)
 
 
 def _graph(d: Tensor, k: int, mutual: bool) -> Tensor:

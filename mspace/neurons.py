@@ -10,7 +10,7 @@ import torch
 from scipy.special import gammaincinv
 from torch import Tensor, nn
 
-from .checks import between, names_of
+from .checks import check_fraction, layer_names
 from .threads import small
 
 __all__ = ["NeuronDistribution", "weight_of"]
@@ -130,7 +130,7 @@ class NeuronDistribution:
         Returns:
             centres (m, n), semi-axes (m, n) longest first, directions (m, n, n), unit vectors in columns
         """
-        level = between(level, "level")
+        level = check_fraction(level, "level")
         power, axes = (x.flip(-1) for x in self._spectrum())
         rank = (power > 0).sum(1, keepdim=True)
         quantile = torch.from_numpy(2 * gammaincinv(rank.clamp(min=1).numpy() / 2, level))
@@ -191,7 +191,7 @@ def weight_of(model: nn.Module, layer: str | Sequence[str], *, axis: int = 0, bi
     """
     if axis not in (0, 1):
         raise ValueError(f"axis must be 0 (rows) or 1 (columns), got {axis}")
-    return live_weight_of(model, names_of(layer), axis, bias).detach().clone()
+    return live_weight_of(model, layer_names(layer), axis, bias).detach().clone()
 
 
 def live_weight_of(model: nn.Module, names: Sequence[str], axis: int, bias: bool = False) -> Tensor:

@@ -10,6 +10,8 @@ PACKAGE = Path(__file__).parent.parent / "mspace"
 ORDER = [
     "threads",
     "checks",
+    "_files",
+    "_linalg",
     "notebooks",
     "tables",
     "series",

@@ -13,12 +13,15 @@ from mspace.checks import (
     as_recordings,
     as_series,
     as_tensor,
-    between,
-    must_be_examples,
-    names_of,
+    check_data,
+    check_fraction,
+    check_indices,
+    check_int,
+    check_labels,
+    check_real,
+    layer_names,
     normal,
     seeded,
-    whole,
 )
 from mspace.covariance.layout import positions
 from mspace.tables import TextTable
@@ -26,7 +29,7 @@ from mspace.tables import TextTable
 
 @pytest.mark.parametrize("value", [3, 3.0, np.int64(3), np.float32(3), np.array(3), torch.tensor(3)])
 def test_whole_numbers_of_any_type_are_taken(value):
-    assert whole(value, "width", 3, 3) == 3 and type(whole(value, "width", 1)) is int
+    assert check_int(value, "width", 3, 3) == 3 and type(check_int(value, "width", 1)) is int
 
 
 @pytest.mark.parametrize(
@@ -37,19 +40,19 @@ def test_whole_numbers_of_any_type_are_taken(value):
 )  # fmt: skip
 def test_what_is_no_whole_number_within_limits_is_refused(value):
     with pytest.raises(ValueError, match=r"width must be a whole number from 1 to 20, got "):
-        whole(value, "width", 1, 20)
+        check_int(value, "width", 1, 20)
 
 
 def test_the_limits_are_named():
     with pytest.raises(ValueError, match=r"^width must be a whole number of at least 2, got 1$"):
-        whole(1, "width", 2)
+        check_int(1, "width", 2)
 
 
 @pytest.mark.parametrize("value", [0, 1, -0.1, 1.1, math.nan, math.inf, None, "0.5", True, [0.5]], ids=repr)
 def test_shares_lie_strictly_between_0_and_1(value):
-    assert between(np.float32(0.5), "level") == 0.5
-    with pytest.raises(ValueError, match="level must lie between 0 and 1, got"):
-        between(value, "level")
+    assert check_fraction(np.float32(0.5), "level") == 0.5
+    with pytest.raises(ValueError, match="level must be a number"):
+        check_fraction(value, "level")
 
 
 FLOATS = np.arange(6.0)
@@ -196,7 +199,7 @@ def test_a_stored_table_is_read_back(tmp_path, monkeypatch):
 
 
 def test_names_of_layers():
-    assert names_of("0") == ("0",) and names_of(["gate", "up"]) == names_of(("gate", "up")) == ("gate", "up")
+    assert layer_names("0") == ("0",) and layer_names(["gate", "up"]) == layer_names(("gate", "up")) == ("gate", "up")
     for given, said in (
         (0, "got 0"),
         (torch.nn.Linear(1, 1), "got Linear"),
@@ -204,7 +207,7 @@ def test_names_of_layers():
         (None, "got None"),
     ):
         with pytest.raises(ValueError, match=f"feeds must be a name as in .*, {said}"):
-            names_of(given, "feeds")
+            layer_names(given, "feeds")
 
 
 def test_a_number_is_no_name_of_a_layer():
@@ -226,6 +229,37 @@ def test_a_number_is_no_name_of_a_layer():
     ],
 )
 def test_examples_are_pairs(data, said):
-    must_be_examples((torch.ones(3, 2), torch.arange(3)))
+    check_data((torch.ones(3, 2), torch.arange(3)))
     with pytest.raises(ValueError, match=f"^known .*{said}"):
-        must_be_examples(data, "known")
+        check_data(data, "known")
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, None, "1", True, [1.0]], ids=repr)
+def test_a_positive_number_is_finite_and_above_0(value):
+    assert check_real(np.float32(2), "noise") == 2
+    with pytest.raises(ValueError, match=r"^noise must be a positive number, got"):
+        check_real(value, "noise")
+
+
+def test_ends_of_an_interval_are_allowed_where_they_belong_to_it():
+    assert check_real(0, "mix", 0, 1, "[]") == 0 and check_real(1, "mix", 0, 1, "[]") == 1
+    for ends, value in (("[)", 1), ("(]", 0), ("()", 0)):
+        with pytest.raises(ValueError, match="mix must be a number in"):
+            check_real(value, "mix", 0, 1, ends)
+    with pytest.raises(ValueError, match="ridge must be a non-negative number"):
+        check_real(-1e-9, "ridge", ends="[)")
+
+
+def test_indices_are_different_and_inside():
+    assert check_indices([2, 0], "keep", 3).tolist() == [2, 0]
+    assert check_indices(torch.tensor([True, False, True]), "keep", 3).tolist() == [0, 2]
+    for bad in ([], [0, 0], [3], [-1], [0.0], torch.tensor([True, False]), 1):
+        with pytest.raises(ValueError, match="keep must be different whole numbers from 0 to 2"):
+            check_indices(bad, "keep", 3)
+
+
+def test_labels_are_numbered_without_gaps():
+    assert check_labels([7, -1, 7], "labels", 3).tolist() == [1, 0, 1]
+    for bad in ([0, 1], [0.0, 1.0, 2.0], torch.tensor([True, False, True]), [[0], [1], [2]]):
+        with pytest.raises(ValueError, match="labels must be 3 integers"):
+            check_labels(bad, "labels", 3)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from ..checks import whole
+from ..checks import check_int
 from ..training.ensemble import Ensemble
 from .networks import align_networks
 from .samples import align_samples
@@ -73,7 +73,7 @@ def align(
     """
     if group not in GROUPS:
         raise ValueError(f"group must be one of {', '.join(GROUPS)}, got {group!r}")
-    sweeps = whole(sweeps, "sweeps", 1)
+    sweeps = check_int(sweeps, "sweeps", 1)
     if not isinstance(ensemble_or_samples, Ensemble):
         if any(given is not None for given in (layer, feeds, activation)):
             raise ValueError("layer, feeds and activation are for an Ensemble; draws have rows and coordinates only")

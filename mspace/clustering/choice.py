@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import as_tensor, seeded, whole
+from ..checks import as_tensor, check_int, seeded
 from ..metrics import Metric
 from ..neurons import NeuronDistribution
 from ..tables import TextTable
@@ -115,12 +115,12 @@ def choose_k(
     """
     require_metric(metric)
     neurons = NeuronDistribution.from_samples(as_tensor(samples, "samples"))
-    sizes = sorted({whole(k, "sizes", 1, len(neurons)) for k in sizes})
+    sizes = sorted({check_int(k, "sizes", 1, len(neurons)) for k in sizes})
     if not sizes:
         raise ValueError("sizes must name at least one number of clusters, got none")
     first, second, third = member_seeds(3, generator)
     again = list(resampled(samples, n_resamples, generator=seeded(first)))
-    seeds = member_seeds(whole(n_null, "n_null", 2), seeded(second))
+    seeds = member_seeds(check_int(n_null, "n_null", 2), seeded(second))
     empty = [structureless(neurons, seeded(seed)) for seed in seeds]
 
     def found(k: int, p: NeuronDistribution) -> KMeans:

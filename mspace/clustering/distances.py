@@ -8,7 +8,7 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
-from ..checks import as_tensor, whole
+from ..checks import as_tensor, check_int
 
 __all__ = ["agglomerative", "as_distances", "k_medoids"]
 
@@ -54,7 +54,7 @@ def k_medoids(distances, n_clusters: int) -> tuple[Tensor, Tensor]:
         labels (m,), and the numbers (k,) of the medoids, each in the cluster of its place
     """
     d = as_distances(distances)
-    k = whole(n_clusters, "n_clusters", 1, len(d))
+    k = check_int(n_clusters, "n_clusters", 1, len(d))
     medoids = torch.empty(0, dtype=torch.int64)
     nearest = torch.full((len(d),), torch.inf, dtype=d.dtype)
     for _ in range(k):
@@ -91,7 +91,7 @@ def agglomerative(distances, n_clusters: int, *, linkage: str = "average") -> Te
         linkage: what is near: "average", "complete" (the farthest pair) or "single" (the nearest)
     """
     d = as_distances(distances)
-    k = whole(n_clusters, "n_clusters", 1, len(d))
+    k = check_int(n_clusters, "n_clusters", 1, len(d))
     if linkage not in LINKAGES:
         hint = ": ward is for Euclidean vectors, use KMeans" if linkage == "ward" else ""
         raise ValueError(f"linkage must be one of {', '.join(LINKAGES)}, got {linkage!r}{hint}")

@@ -8,7 +8,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from ..checks import whole
+from ..checks import check_int
 from ..metrics import Metric
 from ..metrics.metric import checked
 from ..neurons import NeuronDistribution
@@ -52,9 +52,9 @@ class KMeans:
         start: NeuronDistribution | None = None,
         generator: torch.Generator | None = None,
     ):
-        self.n_clusters = whole(n_clusters, "n_clusters", 1)
+        self.n_clusters = check_int(n_clusters, "n_clusters", 1)
         self.metric = require_metric(metric)
-        self.n_init = whole(n_init, "n_init", 1)
+        self.n_init = check_int(n_init, "n_init", 1)
         self.start, self.generator = start, generator
         if metric.center is None:
             raise ValueError(f"{metric} has no barycenter: use `k_medoids` or `agglomerative` on its distances")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..checks import whole
+from ..checks import check_int
 from ..training import Data
 from .stability import as_labels
 
@@ -59,7 +59,7 @@ class QuadraticLoss:
         weight, biased = module.weight, module.bias is not None
         rows = (torch.cat([weight, module.bias[:, None]], 1) if biased else weight).detach().double()
         gram, cross = rows.new_zeros(2 * rows.shape[1:]), rows.new_zeros(*rows.T.shape)
-        square, count, chunk = 0.0, 0, whole(chunk, "chunk", 1)
+        square, count, chunk = 0.0, 0, check_int(chunk, "chunk", 1)
         for part, target in zip(x.split(chunk), y.split(chunk)):
             seen.clear()
             with torch.no_grad():

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import as_tensor, whole
+from ..checks import as_tensor, check_int
 from ..neurons import NeuronDistribution
 from ..training import member_seeds
 
@@ -28,7 +28,7 @@ def resampled(
     """
     x = as_tensor(samples, "samples").detach().to("cpu", torch.float64)
     NeuronDistribution.from_samples(x)  # what is wrong is said now
-    seeds = member_seeds(whole(n_resamples, "n_resamples", 1), generator)
+    seeds = member_seeds(check_int(n_resamples, "n_resamples", 1), generator)
     return (NeuronDistribution.from_samples(x[_drawn(len(x), seed)]) for seed in seeds)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..checks import as_series, whole
+from ..checks import as_series, check_int
 from ..series.trajectories import autocorrelation
 
 __all__ = ["Draw", "block_length", "overlap"]
@@ -102,4 +102,4 @@ def block_length(series) -> int:
     if spectrum <= 0:
         return 1
     best = (1.5 * (curvature / spectrum) ** 2 * n) ** (1 / 3)
-    return whole(max(1, min(math.ceil(best), math.ceil(min(3 * math.sqrt(n), n / 3)))), "block", 1)
+    return check_int(max(1, min(math.ceil(best), math.ceil(min(3 * math.sqrt(n), n / 3)))), "block", 1)

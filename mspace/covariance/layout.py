@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..checks import names_of
+from ..checks import layer_names
 
 __all__ = ["STRUCTURES", "blocks_of", "flatten", "positions", "unflatten"]
 
@@ -38,7 +38,7 @@ def positions(model: nn.Module, layers: str | Sequence[str] | None = None) -> Te
     place = unflatten(model, torch.arange(sum(p.numel() for p in model.parameters())))
     if layers is None:
         return torch.cat([v.reshape(-1) for v in place.values()])
-    names = names_of(layers, "layers")
+    names = layer_names(layers, "layers")
     found = [[v.reshape(-1) for k, v in place.items() if not n or k == n or k.startswith(f"{n}.")] for n in names]
     for name, parts in zip(names, found):
         if not parts:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, jacrev, vmap
 
-from ..checks import whole
+from ..checks import check_int
 from .curvature.solve import FLOOR
 from .layout import flatten, unflatten
 
@@ -160,7 +160,7 @@ def batch_ends(steps: int, alpha: float, batches: int | None = None) -> list[int
     Iterates remember ``i ** alpha`` steps, so batches grow: the k-th ends at ``((k + 1) N) ** (1 / (1 - alpha))``, with
     N such that the last ends at `steps`. By default there are ``steps ** ((1 - alpha) / 2)``.
     """
-    batches = int(steps ** ((1 - alpha) / 2)) if batches is None else whole(batches, "batches", 2)
+    batches = int(steps ** ((1 - alpha) / 2)) if batches is None else check_int(batches, "batches", 2)
     unit = steps ** (1 - alpha) / (batches + 1)
     ends = [int(((k + 1) * unit) ** (1 / (1 - alpha)) + 1e-9) for k in range(batches)] + [steps]
     if len(set(ends)) < len(ends) or ends[0] < 1:

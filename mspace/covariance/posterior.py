@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..checks import whole
+from ..checks import check_int
 from ..neurons import NeuronDistribution, weight_of
 from ..threads import small
 from ..training import Ensemble
@@ -153,7 +153,7 @@ class GaussianPosterior:
 
     def sample(self, size: int, generator: torch.Generator | None = None) -> Ensemble:
         """Networks drawn from the posterior, as an `Ensemble` of `size` members."""
-        drawn = self.mean.repeat(whole(size, "size", 1), 1)
+        drawn = self.mean.repeat(check_int(size, "size", 1), 1)
         for block in self.blocks:
             z = torch.randn(size, *block.index.shape, generator=generator, dtype=torch.float64)
             drawn[:, block.index] += torch.einsum("kij,skj->ski", block.root(), z)

@@ -10,7 +10,7 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
-from ..checks import as_tensor, between, whole
+from ..checks import as_tensor, check_fraction, check_int
 from ..training import Ensemble
 from .posterior import GaussianPosterior
 
@@ -67,7 +67,7 @@ def predict(
         raise ValueError("x must be a tensor of inputs (B, ...), finite and not empty")
     members = posterior
     if isinstance(posterior, GaussianPosterior):
-        members = posterior.sample(whole(size, "size", 2), generator)
+        members = posterior.sample(check_int(size, "size", 2), generator)
     elif len(posterior) < 2:
         raise ValueError("posterior must have at least two members to differ")
     first = members(x[:1])
@@ -101,8 +101,8 @@ def calibration(prediction: Prediction | Tensor, targets, *, bins: int = 15, lev
     if isinstance(prediction, (tuple, list)):
         if len(prediction) != 2:
             raise ValueError(f"prediction must be (mean, variance) or probabilities, got {len(prediction)} things")
-        return _regression(*prediction, targets, between(level, "level"))
-    return _classes(prediction, targets, whole(bins, "bins", 1))
+        return _regression(*prediction, targets, check_fraction(level, "level"))
+    return _classes(prediction, targets, check_int(bins, "bins", 1))
 
 
 def _regression(mean, variance, targets, level: float) -> dict[str, float]:

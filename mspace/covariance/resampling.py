@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..alignment import align as aligned
-from ..checks import whole
+from ..checks import check_int
 from ..neurons import NeuronDistribution, weight_of
 from ..training import Data, Ensemble, Loss, failures, member_seeds, train_ensemble
 from ..training.loop import spawn
@@ -172,7 +172,7 @@ def _chunks(
     """Finished chunks in order, each trained here, elsewhere, or long ago."""
     from joblib import Parallel, delayed
 
-    n_models, chunk = whole(n_models, "n_models", 2), whole(chunk, "chunk", 1)
+    n_models, chunk = check_int(n_models, "n_models", 2), check_int(chunk, "chunk", 1)
     taken = {"resample", "weights", "seeds", "order", "init"} & training.keys()
     if taken:
         raise ValueError(f"options {sorted(taken)} of train_ensemble are set by bootstrap itself")
@@ -226,7 +226,7 @@ def _draw(model, data, loss, resample, block, strata, groups) -> Draw:
         return Draw(kind, strata=strata)
     if block == "auto":
         block = max(block_length(_losses(model, data, loss)), overlap(x))
-    draw = Draw(kind, whole(block, "block", 1), groups=groups)
+    draw = Draw(kind, check_int(block, "block", 1), groups=groups)
     draw._starts(len(x))  # says so if it does not fit
     return draw
 

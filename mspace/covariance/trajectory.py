@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..checks import must_be_examples, whole
+from ..checks import check_data, check_int
 from ..training.loop import Data, Loss, _check_model
 from ..training.stacks import stack_of
 from .layout import blocks_of, flatten
@@ -81,15 +81,15 @@ def online(
     Warns:
         RuntimeWarning: when batches are fewer than the parameters of a block, whose covariance is then singular
     """
-    must_be_examples(data)
+    check_data(data)
     _check_model(model, data, loss)
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     if not 0.5 < alpha < 1:
         raise ValueError(f"alpha must lie between 0.5 and 1, got {alpha}: the average has no limit law elsewhere")
     count = len(data[0])
-    steps = max(10_000, count) if steps is None else whole(steps, "steps", 1000)
-    chains, batch_size = whole(chains, "chains", 1), whole(batch_size, "batch_size", 1)
+    steps = max(10_000, count) if steps is None else check_int(steps, "steps", 1000)
+    chains, batch_size = check_int(chains, "chains", 1), check_int(batch_size, "batch_size", 1)
     net = copy.deepcopy(model).double().eval()
     x, y = (t.double() if t.is_floating_point() else t for t in data)
     index = blocks_of(net, structure, layers)

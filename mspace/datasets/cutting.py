@@ -10,7 +10,7 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
-from ..checks import as_series, whole
+from ..checks import as_series, check_int
 from ..series import split, windows
 from .ecog import Ecog
 
@@ -74,7 +74,7 @@ def as_ecog(signal, movement, rate: float, *, names: Sequence[str] | None = None
         raise ValueError(f"names must be {signal.shape[1]}, one for each channel, got {len(names)}")
     numbers = isinstance(movement, Sequence) and all(isinstance(i, Integral) for i in movement)
     if numbers and len(movement) < len(signal):
-        there = [whole(i, "movement", 0, signal.shape[1] - 1) for i in movement]
+        there = [check_int(i, "movement", 0, signal.shape[1] - 1) for i in movement]
         rest = [i for i in range(signal.shape[1]) if i not in there]
         if not there or not rest:
             raise ValueError(f"movement must name some channels and leave others, got {list(movement)}")
@@ -116,14 +116,14 @@ def trials(
     width = _samples(seconds, "seconds", rate, len(signal))
     step = width if every is None else _samples(every, "every", rate, len(signal))
     if channel is not None:
-        channel = whole(channel, "channel", 0, movement.shape[1] - 1)
+        channel = check_int(channel, "channel", 0, movement.shape[1] - 1)
         movement = movement[:, channel : channel + 1]
     starts = torch.arange(0, len(signal) - width + 1, step)
     followed = windows(movement, width)[::step]  # (n, width, k)
     if threshold is not None and points != 1:
         raise ValueError(f"points must be left out with a threshold, where labels are told, got {points!r}")
     if threshold is None:
-        points = whole(points, "points", 1, width)
+        points = check_int(points, "points", 1, width)
         at = (torch.arange(1, points + 1) * width).div(points, rounding_mode="floor") - 1
         kept, targets = torch.ones_like(starts, dtype=torch.bool), followed[:, at].flatten(1)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..checks import whole
+from ..checks import check_int
 from .tables import Table
 
 __all__ = ["learn_and_test"]
@@ -28,12 +28,12 @@ def learn_and_test(
         inputs and targets to learn from, and those held out
     """
     count, width = table.inputs.shape
-    n_learn = whole(n_learn, "n_learn", 2, count - 1)
+    n_learn = check_int(n_learn, "n_learn", 2, count - 1)
     order = torch.randperm(count, generator=generator)
     x, y = table.inputs[order], table.targets[order]
     x = x - x[:n_learn].mean(0)
     if components is not None:
-        components = whole(components, "components", 1, min(n_learn - 1, width))
+        components = check_int(components, "components", 1, min(n_learn - 1, width))
         axes = torch.linalg.svd(x[:n_learn], full_matrices=False)[2][:components]
         largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
         x = x @ (axes * largest.sign()).T

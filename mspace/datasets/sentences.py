@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..checks import whole
+from ..checks import check_int
 from ..models.encoder import SentenceEncoder
 from ._errors import DatasetError, optional
 
@@ -35,7 +35,7 @@ class Pairs(NamedTuple):
         Pairs of a topic share a sentence: drawn one by one they would count as more than they are.
         """
         n = int(self.topics.max()) + 1
-        drawn = torch.randint(n, (whole(count, "count", 1), n), generator=generator)
+        drawn = torch.randint(n, (check_int(count, "count", 1), n), generator=generator)
         own = torch.stack([(self.topics == t).nonzero()[:, 0] for t in range(n)])
         return own[drawn].flatten(1)
 

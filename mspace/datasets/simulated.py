@@ -10,7 +10,7 @@ from numbers import Integral, Real
 import torch
 from torch import Generator, Tensor
 
-from ..checks import seeded, whole
+from ..checks import check_int, seeded
 from ..training import member_seeds
 from .cutting import Trials
 from .ecog import Ecog
@@ -83,15 +83,15 @@ def simulated_ecog(
     n_regions = GRID[0] * GRID[1]
     if isinstance(active, Integral):
         raise ValueError(f"active must be a list of regions, got {active}: write [{active}]")
-    active = sorted({whole(k, "active", 0, n_regions - 1) for k in active})
+    active = sorted({check_int(k, "active", 0, n_regions - 1) for k in active})
     if not active:
         raise ValueError("active must name at least one region, got none: fall=0 and rise=0 make the null case")
-    least = whole(least, "n_electrodes", len(active))
+    least = check_int(least, "n_electrodes", len(active))
     sizes = {
-        "n_subjects": whole(n_subjects, "n_subjects", 1),
-        "n_trials": whole(n_trials, "n_trials", 2),
-        "n_samples": whole(n_samples, "n_samples", 32),
-        "n_electrodes": (least, whole(most, "n_electrodes", least)),
+        "n_subjects": check_int(n_subjects, "n_subjects", 1),
+        "n_trials": check_int(n_trials, "n_trials", 2),
+        "n_samples": check_int(n_samples, "n_samples", 32),
+        "n_electrodes": (least, check_int(most, "n_electrodes", least)),
     }
     if not isinstance(rate, Real) or not 2 * GAMMA[1] + 10 <= rate < math.inf:
         raise ValueError(f"rate must be at least 200 samples a second, to hold {GAMMA[1]:.0f} Hz, got {rate!r}")

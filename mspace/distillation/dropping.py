@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..checks import whole
+from ..checks import check_int
 from ..covariance.layout import positions
 from ..covariance.posterior import GaussianPosterior
 from ..reduction.surgery import exchange
@@ -134,7 +134,7 @@ def kept_of(keep, m: int) -> Tensor:
 
 def _furthest(posterior: GaussianPosterior, units: Units, k: int) -> Tensor:
     """The k units whose outgoing weights are least likely to be zero, ascending."""
-    k = whole(k, "keep", 1, units.size)
+    k = check_int(k, "keep", 1, units.size)
     columns = [units.columns(torch.tensor([u])) for u in range(units.size)]
     worth = [distance(posterior, at, torch.zeros(len(at), dtype=torch.float64))[0] for at in columns]
     return torch.tensor(worth).argsort(descending=True, stable=True)[:k].sort().values

@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
-from ..checks import whole
+from ..checks import check_int
 from ..covariance.layout import flatten, unflatten
 from ..covariance.posterior import Block, GaussianPosterior, _merged
 from ..metrics import Metric, wasserstein2
@@ -36,7 +36,7 @@ def pad_neurons(
     """
     must_be_posterior(posterior)
     units = _plain(units_of(posterior.template, layer, feeds))
-    size, variance = whole(size, "size", units.size), 1 / _positive(prior_precision)
+    size, variance = check_int(size, "size", units.size), 1 / _positive(prior_precision)
     more = torch.zeros(size - units.size, dtype=torch.long)
     model, places = units.only(torch.cat([torch.arange(units.size), more]))
     ascending, order = places.sort(stable=True)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import must_be_examples, whole
+from ..checks import check_data, check_int
 from ..covariance import GaussianPosterior, variational
 from ..training import Data, Ensemble, Loss
 
@@ -108,7 +108,7 @@ def answers(
         temperature: probabilities of classes (B, C), of logits divided by it; None for the answers themselves
         size: draws of a posterior
     """
-    members = teacher.sample(whole(size, "size", 1), generator) if isinstance(teacher, GaussianPosterior) else teacher
+    members = teacher.sample(check_int(size, "size", 1), generator) if isinstance(teacher, GaussianPosterior) else teacher
 
     def ask(part: Tensor) -> Tensor:
         if isinstance(members, Ensemble):
@@ -163,7 +163,7 @@ def _parted(data) -> tuple[Tensor, Tensor | None]:
     if not alone and not (isinstance(data, (tuple, list)) and len(data) == 2):
         raise ValueError(f"data must be inputs, or a pair (inputs, labels), got {type(data).__name__}")
     x, y = (data, data) if alone else data
-    must_be_examples((x, y))
+    check_data((x, y))
     return x, None if alone else y
 
 

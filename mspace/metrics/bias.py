@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..checks import as_tensor, whole
+from ..checks import as_tensor, check_int
 from ..neurons import NeuronDistribution
 from ..threads import small
 from .metric import Metric
@@ -61,7 +61,7 @@ def split_half(
 
 
 def _halves(count: int, n_splits: int, generator) -> Iterator[tuple[Tensor, Tensor]]:
-    for _ in range(whole(n_splits, "n_splits", 1)):
+    for _ in range(check_int(n_splits, "n_splits", 1)):
         order = torch.randperm(count, generator=generator)
         yield order[: count // 2], order[count // 2 :]
 

@@ -9,7 +9,7 @@ import torch
 from scipy.special import chdtrc, fdtrc
 from torch import Tensor
 
-from ..checks import between
+from ..checks import check_fraction
 from ..threads import small
 from .bias import _draws
 
@@ -34,7 +34,7 @@ class MergeTest:
 
     def equal(self, level: float = 0.05) -> Tensor:
         """Pairs (m, m) that are not told apart; of those that are, a share of `level` is expected to be wrong."""
-        return self.adjusted > between(level, "level")
+        return self.adjusted > check_fraction(level, "level")
 
 
 def merge_test(samples, *, single: bool = False) -> MergeTest:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import whole
+from ..checks import check_int
 from .orthogonal import _function
 
 __all__ = ["ElmanCell", "GRUCell"]
@@ -37,7 +37,7 @@ class ElmanCell(nn.Module):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        n_inputs, n_hidden = whole(n_inputs, "n_inputs", 1), whole(n_hidden, "n_hidden", 1)
+        n_inputs, n_hidden = check_int(n_inputs, "n_inputs", 1), check_int(n_hidden, "n_hidden", 1)
         self.n_hidden, self.activation = n_hidden, _function("activation", activation)
         self.W, self.V = _empty(n_hidden, n_hidden), _empty(n_hidden, n_inputs)
         self.b = _empty(n_hidden, 1) if bias else None
@@ -74,7 +74,7 @@ class GRUCell(nn.Module):
 
     def __init__(self, n_inputs: int, n_hidden: int, *, bias: bool = True, generator: torch.Generator | None = None):
         super().__init__()
-        n_inputs, n_hidden = whole(n_inputs, "n_inputs", 1), whole(n_hidden, "n_hidden", 1)
+        n_inputs, n_hidden = check_int(n_inputs, "n_inputs", 1), check_int(n_hidden, "n_hidden", 1)
         self.n_hidden = n_hidden
         columns = {"W": n_hidden, "V": n_inputs, "b": 1 if bias else 0, "c": 1 if bias else 0}
         for name in self.rows:

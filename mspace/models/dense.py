@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from ..checks import whole
+from ..checks import check_int
 
 __all__ = ["mlp"]
 
@@ -42,7 +42,8 @@ def mlp(
 
 def linear(n_in: int, n_out: int, *, bias: bool = True, generator: torch.Generator | None = None) -> nn.Linear:
     """A dense layer that starts as torch's own does, and takes nothing from the global stream if given another."""
-    n_in, n_out = whole(n_in, "the number of inputs of a layer", 1), whole(n_out, "the number of outputs of a layer", 1)
+    n_in = check_int(n_in, "the number of inputs of a layer", 1)
+    n_out = check_int(n_out, "the number of outputs of a layer", 1)
     layer = nn.utils.skip_init(nn.Linear, n_in, n_out, bias=bias, dtype=torch.get_default_dtype())
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -1 / math.sqrt(n_in), 1 / math.sqrt(n_in), generator=generator)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import whole
+from ..checks import check_int
 from .hilbert import Hilbert
 from .histories import asked
 from .keras import Conv2d, Linear, norm, same
@@ -67,10 +67,10 @@ class EEGNet(nn.Module):
     ):
         super().__init__()
         sizes = {"n_channels": n_channels, "n_out": n_out, "n_filters": n_filters, "depth": depth}
-        c, n_out, f1, d = (whole(v, name, 1) for name, v in sizes.items())
-        t = whole(n_samples, "n_samples", 32)
-        k1, k2 = whole(temporal, "temporal", 1, t), whole(separable, "separable", 1, t)
-        f2 = f1 * d if n_pointwise is None else whole(n_pointwise, "n_pointwise", 1)
+        c, n_out, f1, d = (check_int(v, name, 1) for name, v in sizes.items())
+        t = check_int(n_samples, "n_samples", 32)
+        k1, k2 = check_int(temporal, "temporal", 1, t), check_int(separable, "separable", 1, t)
+        f2 = f1 * d if n_pointwise is None else check_int(n_pointwise, "n_pointwise", 1)
         if isinstance(dropout, bool) or not isinstance(dropout, Real) or not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout!r}")
         self.n_channels, self.n_samples, self.bounds = c, t, _bounds(max_norm)
@@ -175,7 +175,7 @@ class HTNet(EEGNet):
         **options,
     ):
         super().__init__(n_channels, n_samples, n_out, **options)
-        self.feature = Hilbert(feature, rate=rate, padding=whole(padding, "padding", 0, self.n_samples - 1))
+        self.feature = Hilbert(feature, rate=rate, padding=check_int(padding, "padding", 0, self.n_samples - 1))
         self.register_buffer("projection", None)
         self._take(projection)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import whole
+from ..checks import check_int
 
 __all__ = ["SentenceEncoder"]
 
@@ -61,8 +61,8 @@ class SentenceEncoder(nn.Module):
         longest: int = 512,
     ):
         sizes = {"vocabulary": vocabulary, "width": width, "inner": inner, "depth": depth, "heads": heads}
-        vocabulary, width, inner, depth, heads = (whole(v, name, 1) for name, v in sizes.items())
-        longest = whole(longest, "longest", 1)
+        vocabulary, width, inner, depth, heads = (check_int(v, name, 1) for name, v in sizes.items())
+        longest = check_int(longest, "longest", 1)
         if width % heads:
             raise ValueError(f"heads must divide the width, got {heads} and {width}: take one of its divisors")
         super().__init__()

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import whole
+from ..checks import check_int
 
 __all__ = ["Hilbert", "analytic"]
 
@@ -52,7 +52,7 @@ class Hilbert(nn.Module):
             raise ValueError(f"feature must be one of {', '.join(FEATURES)}, got {feature!r}")
         if feature == "frequency" and not (isinstance(rate, (int, float)) and 0 < rate < math.inf):
             raise ValueError(f"rate must be a positive number of Hz for the feature 'frequency', got {rate!r}")
-        self.feature, self.rate, self.padding = feature, rate, whole(padding, "padding", 0)
+        self.feature, self.rate, self.padding = feature, rate, check_int(padding, "padding", 0)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.padding:

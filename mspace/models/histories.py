@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..checks import as_series, whole
+from ..checks import as_series, check_int
 
 __all__ = ["asked", "checked", "flattened", "last_samples", "settled"]
 
@@ -50,7 +50,7 @@ def last_samples(
         dims = (3,) if batched else (2,)
     past = as_series(history, "history", ndim=dims)
     past = past if batched else past.unsqueeze(0)
-    need = least if width is None else whole(width, "width", least)
+    need = least if width is None else check_int(width, "width", least)
     if past.shape[1] < need:
         raise ValueError(f"history has {past.shape[1]} samples, and the model needs {need}: give a longer one")
     past = past if width is None else past[:, past.shape[1] - width :]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..checks import as_tensor, whole
+from ..checks import as_tensor, check_int
 from .cells import GRUCell
 from .dense import mlp
 from .histories import asked, checked, flattened, last_samples, settled
@@ -61,9 +61,9 @@ class NeuralODE(nn.Module):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        self.width, self.n_latent = whole(width, "width", 1), whole(n_latent, "n_latent", 1)
-        self.horizon = whole(horizon, "horizon", 1)
-        self.channels = None if channels is None else whole(channels, "channels", 1)
+        self.width, self.n_latent = check_int(width, "width", 1), check_int(n_latent, "n_latent", 1)
+        self.horizon = check_int(horizon, "horizon", 1)
+        self.channels = None if channels is None else check_int(channels, "channels", 1)
         self.clock, self.irregular, self.solver = bool(clock), bool(irregular), solver
         self.unit = float(width if unit is None else unit)
         if not 0 < self.unit < math.inf:
@@ -119,7 +119,7 @@ class NeuralODE(nn.Module):
         The last `width` samples are encoded once and the state moves on, as far as is asked; no answer is fed back.
         An irregular model takes the samples as one unit of time apart.
         """
-        steps = whole(steps, "steps", 1)
+        steps = check_int(steps, "steps", 1)
         past = last_samples(self, history, self.channels, self.width, self.width, batched)
         with torch.no_grad():
             if self.irregular:
@@ -229,7 +229,7 @@ def irregular_windows(series, times, width: int, horizon: int) -> tuple[Tensor, 
         missing it is 0, and the model, which knows from the mask, answers 0: it counts as an error of none.
     """
     values, times = as_tensor(series, "series"), as_tensor(times, "times")
-    width, horizon = whole(width, "width", 1), whole(horizon, "horizon", 1)
+    width, horizon = check_int(width, "width", 1), check_int(horizon, "horizon", 1)
     _check_rows(values, times, None if values.ndim == 1 else values.shape[1])
     if len(values) < width + horizon:
         raise ValueError(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..checks import as_tensor, whole
+from ..checks import as_tensor, check_int
 from .dense import linear
 from .ode import NeuralODE
 
@@ -43,7 +43,7 @@ class Oscillators(nn.Module):
         start = as_tensor(frequencies, "frequencies")
         if start.ndim != 1 or not len(start) or not (torch.isfinite(start) & (start >= 0)).all():
             raise ValueError(f"frequencies must be (k,), finite and not negative, got {frequencies}")
-        self.frequencies, self.n_hidden = tuple(start.tolist()), whole(n_hidden, "n_hidden", 0)
+        self.frequencies, self.n_hidden = tuple(start.tolist()), check_int(n_hidden, "n_hidden", 0)
         size = 2 * len(start)
         self.A = nn.Parameter(torch.empty(size, size))
         if self.n_hidden:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..checks import as_tensor, whole
+from ..checks import as_tensor, check_int
 from .histories import asked
 
 __all__ = ["as_projection", "regions", "unpacked", "with_projection"]
@@ -70,7 +70,7 @@ def with_projection(x: Tensor, projection: Tensor, n_channels: int | None = None
     c = x.shape[2]
     if p.shape[-1] != c or (p.ndim == 3 and len(p) not in (1, len(x))):
         raise ValueError(f"projection must be (R, {c}) or ({len(x)}, R, {c}) for these trials, got {tuple(p.shape)}")
-    more = 0 if n_channels is None else whole(n_channels, "n_channels", c) - c
+    more = 0 if n_channels is None else check_int(n_channels, "n_channels", c) - c
     packed = torch.cat([x, p.mT.expand(len(x), -1, -1).unsqueeze(1)], 3)
     return torch.nn.functional.pad(packed, (0, 0, 0, more))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..checks import whole
+from ..checks import check_int
 from .cells import ElmanCell, GRUCell
 from .dense import linear
 from .histories import checked, last_samples, settled
@@ -33,8 +33,8 @@ class _Recurrent:
             raise ValueError(
                 f"every answers after true samples and steps after the model's own, got both, steps={steps}"
             )
-        self.horizon, self.lags = whole(horizon, "horizon", 1), lags
-        self.steps = self.horizon if steps is None else whole(steps, "steps", 1)
+        self.horizon, self.lags = check_int(horizon, "horizon", 1), lags
+        self.steps = self.horizon if steps is None else check_int(steps, "steps", 1)
         self.channels, self.every, self.output = channels, bool(every), _function("output", output)
         self.readout = linear(self.n_hidden, self.horizon * (channels or 1), bias=bias, generator=generator)
 
@@ -74,7 +74,7 @@ class _Recurrent:
         Returns:
             (steps[, m]), or (B, steps[, m])
         """
-        steps = whole(steps, "steps", 1)
+        steps = check_int(steps, "steps", 1)
         past = last_samples(self, history, self.channels, self.lags, width, batched)
         with torch.no_grad():
             return settled(self._continue(past, steps), batched)
@@ -178,4 +178,4 @@ class GRU(_Recurrent, GRUCell):
 
 
 def _inputs(lags: int, channels: int | None) -> int:
-    return whole(lags, "lags", 1) * (1 if channels is None else whole(channels, "channels", 1))
+    return check_int(lags, "lags", 1) * (1 if channels is None else check_int(channels, "channels", 1))

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import as_tensor, whole
+from ..checks import as_tensor, check_int
 from .histories import asked
 
 __all__ = ["Field", "Solution", "dopri5", "finite", "increasing", "rk4", "step"]
@@ -46,7 +46,7 @@ def rk4(field: Field, start: Tensor, times: Tensor, *, n_steps: int | None = Non
         for a, b in pairwise(times.unbind(-1)):
             states.append(step(field, _beside(a, start), _beside(b, start), states[-1])[0])
         return Solution(finite(torch.stack(states), times), 4 * (len(states) - 1))
-    n_steps = whole(n_steps, "n_steps", 1)
+    n_steps = check_int(n_steps, "n_steps", 1)
     share = torch.arange(n_steps + 1, dtype=times.dtype, device=times.device) / n_steps
     first, last = times[..., :1], times[..., -1:]
     ends = (first + share * (last - first)).unbind(-1)

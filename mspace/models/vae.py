@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..checks import whole
+from ..checks import check_int
 from .dense import mlp
 from .histories import checked, flattened, last_samples, settled
 
@@ -56,9 +56,9 @@ class WindowVAE(nn.Module):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        self.width, self.horizon = whole(width, "width", 1), whole(horizon, "horizon", 0)
-        self.channels = None if channels is None else whole(channels, "channels", 1)
-        n_latent = whole(n_latent, "n_latent", 1)
+        self.width, self.horizon = check_int(width, "width", 1), check_int(horizon, "horizon", 0)
+        self.channels = None if channels is None else check_int(channels, "channels", 1)
+        n_latent = check_int(n_latent, "n_latent", 1)
         if not 0 < noise_std < math.inf:
             raise ValueError(f"noise_std must be a positive number, got {noise_std}")
         m, hidden = self.channels or 1, list(hidden)
@@ -132,7 +132,7 @@ class WindowVAE(nn.Module):
             mean, sd = self.encode(x)
             nodes = self.nodes.to(device=mean.device, dtype=mean.dtype)
             if n_draws is not None:
-                shape = (len(x), whole(n_draws, "n_draws", 1), mean.shape[1])
+                shape = (len(x), check_int(n_draws, "n_draws", 1), mean.shape[1])
                 nodes = torch.randn(shape, generator=generator, dtype=mean.dtype)
             return -_negative_elbos(self._parts(mean, sd, nodes), x if target is None else target)
 
@@ -163,7 +163,7 @@ class WindowVAE(nn.Module):
         """Windows from the model, noise and all: (size, width + horizon[, m])."""
         like = self.log_noise
         with torch.no_grad():
-            z = torch.randn(whole(size, "size", 1), self.nodes.shape[1], generator=generator, dtype=like.dtype)
+            z = torch.randn(check_int(size, "size", 1), self.nodes.shape[1], generator=generator, dtype=like.dtype)
             made = self.decode(z)
             return made + self.noise * torch.randn(made.shape, generator=generator, dtype=like.dtype)
 
@@ -173,7 +173,7 @@ class WindowVAE(nn.Module):
         The last `width` samples are encoded and the `horizon` after them decoded; longer forecasts append that to the
         history and begin again.
         """
-        steps = whole(steps, "steps", 1)
+        steps = check_int(steps, "steps", 1)
         if not self.horizon:
             raise ValueError("horizon is 0, this model decodes the window alone: make it with horizon=p to forecast")
         window, made = last_samples(self, history, self.channels, self.width, self.width, batched), []
@@ -223,7 +223,7 @@ def normal_nodes(n_nodes: int, dim: int) -> Tensor:
     An additive recurrence with the powers of the generalised golden ratio (Roberts 2018), through the normal quantile, with
     every point's opposite, brought to unit covariance: no random numbers, the same in every release of any library.
     """
-    half = whole(n_nodes, "n_nodes", 2 * dim) // 2
+    half = check_int(n_nodes, "n_nodes", 2 * dim) // 2
     if n_nodes % 2:
         raise ValueError(f"n_nodes must be even, every node has its opposite, got {n_nodes}")
     ratio = 2.0

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from ..checks import whole
+from ..checks import check_int
 from .compression import compress
 from .cost import cost
 from .factors import Reduction
@@ -49,7 +49,7 @@ def tradeoff(
         finetune: (network) -> network, trained on
     """
     rows = rows_of(model, layer, norm=options.get("norm"))
-    sizes = [whole(k, "sizes", 1, len(rows)) for k in sizes]
+    sizes = [check_int(k, "sizes", 1, len(rows)) for k in sizes]
     points = []
     for k in sizes:
         small = reduce(rows, k)

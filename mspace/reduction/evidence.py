@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..alignment.symmetry import symmetry_of
-from ..checks import as_tensor, between
+from ..checks import as_tensor, check_fraction
 from ..metrics.testing import merge_test
 
 __all__ = ["indistinguishable"]
@@ -29,7 +29,7 @@ def indistinguishable(samples, *, level: float = 0.05, activation=None, single: 
         activation: neurons are first put into the scale and sign that it leaves free
         single: as in `mspace.metrics.merge_test`
     """
-    level = between(level, "level")
+    level = check_fraction(level, "level")
     x = as_tensor(samples, "samples").detach().to("cpu", torch.float64)
     if x.ndim != 3 or 0 in x.shape or not torch.isfinite(x).all():
         raise ValueError(f"samples must be finite and (N, m, n+1), got shape {tuple(x.shape)}: see `rows_of`")

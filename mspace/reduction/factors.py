@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..alignment.symmetry import symmetry_of
-from ..checks import as_tensor, whole
+from ..checks import as_tensor, check_int
 
 __all__ = ["Reduction", "compose", "harmonics", "low_rank", "merge", "prune"]
 
@@ -127,7 +127,7 @@ def low_rank(rows, k: int, *, moment=None) -> Reduction:
         moment: (n+1, n+1) of the inputs with a one appended; what is least is then the error of the answers
     """
     rows = _rows(rows)
-    k = whole(k, "k", 1, min(rows.shape))
+    k = check_int(k, "k", 1, min(rows.shape))
     left = torch.linalg.svd(rows @ _root(moment, rows.shape[1]), full_matrices=False)[0][:, :k]
     return Reduction(left.T @ rows, left)
 
@@ -139,7 +139,7 @@ def harmonics(rows, k: int) -> Reduction:
     of the discrete cosine transform (type II), is known by formula and nothing of it is stored.
     """
     rows = _rows(rows)
-    k = whole(k, "k", 1, len(rows))
+    k = check_int(k, "k", 1, len(rows))
     place = (torch.arange(len(rows), dtype=rows.dtype) + 0.5) / len(rows)
     basis = torch.cos(torch.pi * place[:, None] * torch.arange(k))
     basis = basis / basis.norm(dim=0)

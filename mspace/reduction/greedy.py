@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..checks import whole
+from ..checks import check_int
 from .calibration import Moments
 
 __all__ = ["backward_elimination", "forward_selection"]
@@ -26,7 +26,7 @@ def forward_selection(moments: Moments, units: int, k: int, *, bias: bool = True
     Returns:
         the chosen units (k,) in order, and the share of the targets' variance (k,) that is left after each
     """
-    k = whole(k, "k", 1, units)
+    k = check_int(k, "k", 1, units)
     gram, cross, own = _scaled(moments, units, bias)
     chosen, left = [], []
     s = gram.shape[1]
@@ -58,7 +58,7 @@ def backward_elimination(moments: Moments, units: int, k: int, *, bias: bool = T
     Args and returns as in `forward_selection`; the share left is given for k units and falls backwards from there,
     (units - k + 1,), all units last.
     """
-    k = whole(k, "k", 1, units)
+    k = check_int(k, "k", 1, units)
     gram, cross, own = _scaled(moments, units, bias)
     alive = list(range(units))
     inverse, theta = _solved(gram, cross)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
-from ..checks import between, whole
+from ..checks import check_fraction, check_int
 from .compression import compress
 from .factors import prune
 from .greedy import forward_selection
@@ -48,7 +48,7 @@ def shrink_network(
     Raises:
         ValueError: if the share cannot be met with one unit in each layer.
     """
-    share, grid = between(share, "share"), whole(grid, "grid", 1)
+    share, grid = check_fraction(share, "share"), check_int(grid, "grid", 1)
     if not isinstance(wires, Mapping) or not wires:
         raise ValueError(f"wires must be a dictionary from layers to what they feed, got {wires!r}")
     places = {layer: wire_of(model, layer, feeds) for layer, feeds in wires.items()}

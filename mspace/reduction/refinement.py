@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import whole
+from ..checks import check_int
 from .passes import answer, batches, examples, halves, resting, seen
 
 __all__ = ["discrepancy", "kl_divergence", "refine", "squared_error"]
@@ -56,7 +56,7 @@ def refine(
         steps: at most; on a fifth of the inputs it is watched whether they still help
     """
     student = copy.deepcopy(student)
-    steps = whole(steps, "steps", 0)
+    steps = check_int(steps, "steps", 0)
     part, rest = halves(calibration)
     moving = list({id(p): p for n in layers for p in student.get_submodule(n).parameters()}.values())
     flags = {p: p.requires_grad for p in student.parameters()}

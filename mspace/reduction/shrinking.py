@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..checks import whole
+from ..checks import check_int
 from .compression import compress
 from .factors import harmonics, prune
 from .passes import answers, finite, halves, leading, probe
@@ -52,7 +52,7 @@ def shrink(
     """
     wire = wire_of(model, layer, feeds, activation=activation, norm=norm)
     rows = read(model, wire.layers, wire.norms)
-    k, steps = whole(k, "k", 1, len(rows)), whole(steps, "steps", 0)
+    k, steps = check_int(k, "k", 1, len(rows)), check_int(steps, "steps", 0)
     finite(calibration)
     teacher = model if teacher is None else teacher
     probe(model, wire, calibration)

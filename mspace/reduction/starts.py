@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..checks import whole
+from ..checks import check_int
 from .calibration import Moments, moments_of
 from .compression import stand_in
 from .factors import Reduction, merge, prune
@@ -41,7 +41,7 @@ def choose(
     """
     wire = wire_of(model, layer, feeds, norm=norm)
     rows = read(model, wire.layers, wire.norms)
-    k = whole(k, "k", 1, len(rows))
+    k = check_int(k, "k", 1, len(rows))
     finite(calibration)
     probe(model, wire, calibration)
     moments, bias = joint_moments(plain(model, wire), wire, calibration)

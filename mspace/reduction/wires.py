@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..alignment.symmetry import Symmetry, symmetry_of
-from ..checks import names_of
+from ..checks import layer_names
 from .layers import fold, read_rows
 
 __all__ = ["Wire", "read", "rows_of", "wire_of"]
@@ -91,7 +91,7 @@ def wire_of(model: nn.Module, layer, feeds=None, *, activation=None, norm=None) 
 
 
 def _names(given, what: str) -> tuple[str, ...]:
-    names = names_of(given, what)
+    names = layer_names(given, what)
     if not names or len(set(names)) < len(names):
         raise ValueError(f"{what} must be the name of a layer, or different names, got {given!r}")
     return names

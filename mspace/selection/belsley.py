@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..checks import whole
+from ..checks import check_int
 from .arrays import semidefinite, spectrum
 
 __all__ = ["Collinearity", "belsley", "removal_order"]
@@ -74,7 +74,7 @@ def removal_order(precision, count: int | None = None, *, scaled: bool = True) -
     """
     precision = semidefinite(precision, "precision", WAY_OUT)
     left, gone = torch.arange(len(precision)), []
-    count = len(left) if count is None else whole(count, "count", 1, len(left))
+    count = len(left) if count is None else check_int(count, "count", 1, len(left))
     for _ in range(count):
         worst = int(belsley(precision[left][:, left], scaled=scaled).shares[0].argmax())
         gone.append(int(left[worst]))

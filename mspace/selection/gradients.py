@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..checks import whole
+from ..checks import check_int
 from ..covariance.curvature.problem import Problem
 from ..covariance.curvature.rows import rows_of
 from ..covariance.layout import positions, unflatten
@@ -66,7 +66,7 @@ def freeze_masks(
         raise ValueError(
             f"relevance must be {tuple(place.shape[:1])} or {tuple(place.shape)}, got {tuple(scores.shape)}"
         )
-    n_frozen = whole(n_frozen, "n_frozen", 0, scores.numel())
+    n_frozen = check_int(n_frozen, "n_frozen", 0, scores.numel())
     calm = scores.flatten().argsort(stable=True)[:n_frozen]
     mask = torch.ones(sum(p.numel() for p in model.parameters()))
     mask[place.reshape(scores.numel(), -1)[calm].flatten()] = 0.0

@@ -10,7 +10,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from ..checks import between, whole
+from ..checks import check_fraction, check_int
 from .arrays import finite, semidefinite
 from .simplex import equilibrium
 
@@ -122,7 +122,7 @@ def select(similarity, relevance, k: int, *, alpha: float | None = None, duplica
     q, b = _similarity(similarity, "similarity", False), _relevance(relevance, "(m,)")
     if len(q) != len(b):
         raise ValueError(f"similarity and relevance must be (m, m) and (m,), got {tuple(q.shape)} and {tuple(b.shape)}")
-    k, duplicate = whole(k, "k", 1, len(b)), between(duplicate, "duplicate")
+    k, duplicate = check_int(k, "k", 1, len(b)), check_fraction(duplicate, "duplicate")
     first, second = [], []
     ranked = (b / b.max().clamp(min=torch.finfo(b.dtype).tiny)).round(decimals=DIGITS)
     for i in ranked.argsort(descending=True, stable=True).tolist():

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..checks import as_series, whole
+from ..checks import as_series, check_int
 from ..threads import small
 from .trajectories import dominant_period, windows
 
@@ -22,10 +22,10 @@ def seasonal_naive(period: int | None = None) -> Callable[[Tensor, int], Tensor]
         period: in samples; None finds it in the history of each forecast by `dominant_period`, so that a pace
             which changed since other recordings were made is not held against the baseline
     """
-    fixed = None if period is None else whole(period, "period", 1)
+    fixed = None if period is None else check_int(period, "period", 1)
 
     def forecaster(history, steps: int) -> Tensor:
-        history, steps = as_series(history, "history"), whole(steps, "steps", 1)
+        history, steps = as_series(history, "history"), check_int(steps, "steps", 1)
         period = dominant_period(history) if fixed is None else fixed
         if len(history) < period:
             raise ValueError(f"history has {len(history)} samples, fewer than the period {period}")
@@ -51,7 +51,7 @@ def ridge_ar(series, width: int, *, horizon: int = 1, penalty: float | None = No
 
     if penalty is not None and not 0 <= penalty < float("inf"):
         raise ValueError(f"penalty must be None or a finite number >= 0, got {penalty}")
-    x, y = windows(series, width, horizon=whole(horizon, "horizon", 1))
+    x, y = windows(series, width, horizon=check_int(horizon, "horizon", 1))
     if len(x) < 2:
         raise ValueError(
             f"series gives {len(x)} window of {width} and {horizon} samples, and two are needed: shorten them"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..checks import as_recordings, as_tensor, between, whole
+from ..checks import as_recordings, as_tensor, check_fraction, check_int
 from ..tables import TextTable
 
 __all__ = ["Skill", "deal_blocks", "origins", "percentiles", "rolling_origin", "skill_table"]
@@ -107,7 +107,7 @@ class Skill:
         if self.actual.shape != other.actual.shape or not torch.equal(self.actual, other.actual):
             raise ValueError("other must come from the same series, origins and steps")
         longest = self.actual.shape[1]
-        steps = longest if steps is None else whole(steps, "steps", 1, longest)
+        steps = longest if steps is None else check_int(steps, "steps", 1, longest)
         chosen = deal_blocks(len(self.actual), len(self.actual), n_resamples, block, generator)
         gap, draws = (
             (self._value(metric, c) - other._value(metric, c))[..., :steps].mean(-1)
@@ -128,14 +128,14 @@ def deal_blocks(n: int, length: int, n_resamples: int, block: int | None, genera
 
     A block is by default as long as the cube root of n, rounded up.
     """
-    block = math.ceil(round(n ** (1 / 3), 6)) if block is None else whole(block, "block", 1)
-    starts = torch.randint(n, (whole(n_resamples, "n_resamples", 2), -(-length // block)), generator=generator)
+    block = math.ceil(round(n ** (1 / 3), 6)) if block is None else check_int(block, "block", 1)
+    starts = torch.randint(n, (check_int(n_resamples, "n_resamples", 2), -(-length // block)), generator=generator)
     return ((starts[..., None] + torch.arange(block)) % n).flatten(1)[:, :length]
 
 
 def percentiles(draws: Tensor, level: float) -> Tensor:
     """The middle `level` of draws along the first axis: (2, ...)."""
-    level = between(level, "level")
+    level = check_fraction(level, "level")
     return draws.quantile(draws.new_tensor([(1 - level) / 2, (1 + level) / 2]), dim=0)
 
 
@@ -171,10 +171,10 @@ def rolling_origin(
     """
     parts, _ = as_recordings(series)
     parts = [p.detach() for p in parts]
-    steps, start, period = whole(steps, "steps", 1), whole(start, "start", 1), whole(period, "period", 1)
+    steps, start, period = check_int(steps, "steps", 1), check_int(start, "start", 1), check_int(period, "period", 1)
     if start <= period:
         raise ValueError(f"start must exceed the period {period}, got {start}")
-    spots = origins(parts, steps, start, steps if every is None else whole(every, "every", 1))
+    spots = origins(parts, steps, start, steps if every is None else check_int(every, "every", 1))
     actual = torch.stack([parts[i][t : t + steps] for i, t in spots])
     answers = [_asked(forecaster, parts[i][:t], steps, i) for i, t in progress(spots)]
     known = [parts[i][:start] for i, _ in spots]
@@ -211,7 +211,7 @@ def skill_table(skills: dict[str, Skill], leads: Sequence[int], metric: str = "m
     if not skills:
         raise ValueError("skills must hold at least one forecaster's Skill")
     steps = min(s.actual.shape[1] for s in skills.values())
-    leads = [whole(k, "leads", 1, steps) for k in leads]
+    leads = [check_int(k, "leads", 1, steps) for k in leads]
     rows = []
     for name, skill in skills.items():
         value, (low, high) = skill(metric), skill.interval(metric, **interval)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..checks import as_series, whole
+from ..checks import as_series, check_int
 
 __all__ = ["forecast"]
 
@@ -37,10 +37,10 @@ def forecast(
     Raises:
         ValueError: when the model answers in the wrong shape, or runs away to infinity, naming the step.
     """
-    steps = whole(steps, "steps", 1)
+    steps = check_int(steps, "steps", 1)
     past = as_series(history, "history", ndim=(2, 3) if batched else (1, 2))
     past = past if batched else past.unsqueeze(0)
-    width = past.shape[1] if width is None else whole(width, "width", 1)
+    width = past.shape[1] if width is None else check_int(width, "width", 1)
     if width > past.shape[1]:
         raise ValueError(f"history has {past.shape[1]} samples, but the model's width is {width}: give a longer one")
     window, made, future = past[:, past.shape[1] - width :].to(_dtype(model, past)), 0, []

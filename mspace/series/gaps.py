@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import as_series, whole
+from ..checks import as_series, check_int
 
 __all__ = ["drop", "fill", "masked"]
 
@@ -17,13 +17,13 @@ def drop(*shape: int, share: float | Tensor, length: int = 1, generator: torch.G
     Args:
         share: from 0 to 1, or one for each series (..., 1)
     """
-    length = whole(length, "length", 1)
+    length = check_int(length, "length", 1)
     if not shape:
         raise ValueError("shape must be that of the samples, such as drop(n, share=0.5), got none")
     loss = torch.as_tensor(share, dtype=torch.float64)
     if not ((loss >= 0) & (loss <= 1)).all():
         raise ValueError(f"share must lie from 0 to 1, got {loss.min():.3g} to {loss.max():.3g}")
-    *rows, n = (whole(k, "shape", 1) for k in shape)
+    *rows, n = (check_int(k, "shape", 1) for k in shape)
     if loss.ndim and loss.shape != (*rows, 1):
         raise ValueError(f"share must be a number, or {(*rows, 1)} of them for these series, got {tuple(loss.shape)}")
     stay = torch.rand(*rows, -(-n // length), generator=generator, dtype=torch.float64) >= loss

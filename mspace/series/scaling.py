@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..checks import as_series, as_tensor, whole
+from ..checks import as_series, as_tensor, check_int
 from .trajectories import windows
 
 __all__ = ["at_own_level", "own_level", "scaled_windows"]
@@ -32,15 +32,15 @@ def scaled_windows(series, width: int, *, horizon: int, every: int = 1) -> tuple
     Args:
         series: (T,) or (T, m), or a list of recordings, as in `windows`
     """
-    width, every = whole(width, "width", 2), whole(every, "every", 1)
-    x, y = (v[::every] for v in windows(series, width, horizon=whole(horizon, "horizon", 1)))
+    width, every = check_int(width, "width", 2), check_int(every, "every", 1)
+    x, y = (v[::every] for v in windows(series, width, horizon=check_int(horizon, "horizon", 1)))
     centre, scale = own_level(x, dim=1)
     return (x - centre) / scale, (y - centre) / scale
 
 
 def at_own_level(forecaster: Forecaster, width: int) -> Forecaster:
     """A forecaster that sees the last `width` samples, shifted and scaled by themselves, and whose answer is undone."""
-    width = whole(width, "width", 2)
+    width = check_int(width, "width", 2)
 
     def scaled(history, steps: int) -> Tensor:
         history = as_series(history, "history")

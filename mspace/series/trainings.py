@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..checks import as_series, whole
+from ..checks import as_series, check_int
 from ..tables import TextTable, with_error
 from .evaluation import Skill, deal_blocks, percentiles, rolling_origin
 
@@ -26,7 +26,7 @@ def rolling_origin_of_trainings(
         forecaster: from (history, steps) to (steps, n_trainings), or to (steps,) where nothing was trained
         where: start, every and period, as in `rolling_origin`
     """
-    n, series = whole(n_trainings, "n_trainings", 2), as_series(series)
+    n, series = check_int(n_trainings, "n_trainings", 2), as_series(series)
 
     def columns(history, steps):
         return forecaster(history[:, 0], steps).reshape(steps, -1).expand(-1, n)

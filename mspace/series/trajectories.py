@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import as_recordings, as_series, as_tensor, whole
+from ..checks import as_recordings, as_series, as_tensor, check_int
 
 __all__ = ["autocorrelation", "average", "dominant_period", "split", "windows"]
 
@@ -25,7 +25,7 @@ def windows(series, width: int, *, horizon: int = 0):
 
     Both are strided views of a single series; windows of several recordings are copied one after another.
     """
-    width, horizon = whole(width, "width", 1), whole(horizon, "horizon", 0)
+    width, horizon = check_int(width, "width", 1), check_int(horizon, "horizon", 0)
     parts, _ = as_recordings(series)
     short = [len(p) for p in parts if len(p) < width + horizon]
     if short:
@@ -80,7 +80,7 @@ def split(series, *sizes, gap: int = 0) -> list[Tensor]:
             no sample when gap = width + horizon - 1
     """
     data = series if isinstance(series, Tensor) else as_series(series)
-    gap = whole(gap, "gap", 0)
+    gap = check_int(gap, "gap", 0)
     free = len(data) - gap * (len(sizes) - 1)
     if not sizes or not all(isinstance(s, Real) and 0 < s <= len(data) for s in sizes):
         raise ValueError(f"sizes must be positive fractions, or counts of up to {len(data)} entries, got {sizes}")
@@ -104,7 +104,7 @@ def autocorrelation(series, max_lag: int | None = None) -> Tensor:
     x = as_series(series, ndim=(1,)).double()
     if x.min() == x.max():  # before the mean is taken off, which may leave rounding
         raise ValueError("series is constant: it has no autocorrelation")
-    max_lag = len(x) // 2 if max_lag is None else whole(max_lag, "max_lag", 1, len(x) - 1)
+    max_lag = len(x) // 2 if max_lag is None else check_int(max_lag, "max_lag", 1, len(x) - 1)
     x = x / x.abs().max()
     x = x - x.mean()
     power = torch.fft.rfft(x, 2 * len(x)).abs() ** 2
@@ -120,7 +120,7 @@ def dominant_period(series, *, max_period: int | None = None) -> int:
     it: take the trend off first.
     """
     x = as_series(series, ndim=(1,))
-    most = len(x) // 2 - 1 if max_period is None else whole(max_period, "max_period", 2, max(2, len(x) - 2))
+    most = len(x) // 2 - 1 if max_period is None else check_int(max_period, "max_period", 2, max(2, len(x) - 2))
     acf = autocorrelation(x, max(1, len(x) - 1))[: most + 2]
     below = (acf < 0).nonzero()
     inner = acf[1:-1]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..checks import as_recordings, whole
+from ..checks import as_recordings, check_int
 from ..series.evaluation import origins
 from ..threads import small
 from .continuation import Vertical
@@ -57,14 +57,14 @@ def choose(
     if parts[0].ndim > 1:
         raise ValueError("series must be (T,) or a list of such: choose for one channel")
     windows, ranks = _sorted(windows, "windows", 2), _sorted(ranks, "ranks", 1)
-    horizon, start = whole(horizon, "horizon", 1), whole(start, "start", 1)
-    shortest = start if past is None else min(start, whole(past, "past", 1))
+    horizon, start = check_int(horizon, "horizon", 1), check_int(start, "start", 1)
+    shortest = start if past is None else min(start, check_int(past, "past", 1))
     if windows[-1] >= shortest or ranks[-1] > windows[0]:
         raise ValueError(
             f"windows must be below the {shortest} samples decomposed and at least the largest rank, got windows "
             f"{windows} and ranks {ranks}"
         )
-    spots = origins(parts, horizon, start, horizon if every is None else whole(every, "every", 1))
+    spots = origins(parts, horizon, start, horizon if every is None else check_int(every, "every", 1))
     if len(spots) < 2:
         raise ValueError(f"start {start} leaves one origin, and a standard error needs two: start earlier")
     loss = torch.empty(len(spots), len(windows), len(ranks), dtype=torch.float64)
@@ -86,7 +86,7 @@ def choose(
 
 
 def _sorted(values: Sequence[int], name: str, least: int) -> list[int]:
-    found = sorted(whole(v, name, least) for v in values)
+    found = sorted(check_int(v, name, least) for v in values)
     if not found:
         raise ValueError(f"{name} must hold at least one candidate")
     return found

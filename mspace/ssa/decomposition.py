@@ -13,7 +13,7 @@ from scipy.cluster.hierarchy import cut_tree, linkage
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
-from ..checks import as_recordings, whole
+from ..checks import as_recordings, check_int
 from ..threads import small
 from . import continuation
 from .hankel import HankelOperator, choose_method, leading, weights
@@ -57,14 +57,14 @@ class SSA:
         """
         parts, shape = _channels(series)
         shortest = min(map(len, parts))
-        window = shortest // 2 if window is None else whole(window, "window", 2)
+        window = shortest // 2 if window is None else check_int(window, "window", 2)
         if not 2 <= window < shortest:
             raise ValueError(f"window must lie between 2 and the length less one, got {window} for {shortest} samples")
         if method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
         exponent = int(np.frexp(max(np.abs(s).max() for s in parts))[1])
         hankel = HankelOperator([np.ldexp(s, -exponent) for s in parts], window)  # ldexp copies
-        if rank is not None and whole(rank, "rank", 1) > min(hankel.shape):
+        if rank is not None and check_int(rank, "rank", 1) > min(hankel.shape):
             raise ValueError(
                 f"rank must be at most {min(hankel.shape)} for a trajectory matrix {hankel.shape}, got {rank}"
             )
@@ -123,7 +123,7 @@ class SSA:
             signed: use (1 - w-correlation) / 2 instead, as the R package Rssa does
         """
         indices = self._indices(group)
-        n_groups = whole(n_groups, "n_groups", 1)
+        n_groups = check_int(n_groups, "n_groups", 1)
         if n_groups > len(indices):
             raise ValueError(f"n_groups must be at most the {len(indices)} components, got {n_groups}")
         if len(indices) == 1:
@@ -187,7 +187,7 @@ class SSA:
                 series for another.
         Raises ValueError when the group holds the last axis (verticality): choose fewer components.
         """
-        steps, left = whole(steps, "steps", 1), self._basis(group)
+        steps, left = check_int(steps, "steps", 1), self._basis(group)
         if method not in continuation.WAYS:
             raise ValueError(f"method must be one of {', '.join(continuation.WAYS)}, got {method!r}")
         with small(left.shape[1]):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import as_tensor, whole
+from ..checks import as_tensor, check_int
 
 __all__ = ["Frames"]
 
@@ -43,7 +43,7 @@ class Frames:
         frames = _checked(video, 2).double()
         count, shape = len(frames), frames.shape[1:]
         if rank is not None:
-            rank = whole(rank, "rank", 1, min(count - 1, shape.numel()))
+            rank = check_int(rank, "rank", 1, min(count - 1, shape.numel()))
         mean = frames.mean(0)
         turned = (frames - mean).flatten(1)
         peak = turned.abs().amax()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from ..checks import between, whole
+from ..checks import check_fraction, check_int
 from ..series.evaluation import deal_blocks, percentiles
 from .decomposition import SSA, Group
 
@@ -42,7 +42,7 @@ def forecast_interval(
     signal, residual = ssa.reconstruct(indices), ssa.residual(indices)
     if not isinstance(signal, Tensor) or signal.ndim > 1:
         raise ValueError("ssa must be of one series (T,): ask for each series by itself")
-    steps, size, level = whole(steps, "steps", 1), len(signal), between(level, "level")
+    steps, size, level = check_int(steps, "steps", 1), len(signal), check_fraction(level, "level")
     draws = []
     for chosen in progress(deal_blocks(size, size + steps, n_resamples, block, generator)):
         dealt = residual[chosen]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
-from ..checks import must_be_examples, whole
+from ..checks import check_data, check_int
 from .ensemble import Ensemble
 from .stacks import stack_of
 
@@ -242,10 +242,10 @@ def _check(
     """Everything that could stop a long training late, said before it begins."""
     for what, pair in (("data", data), ("validation", validation)):
         if pair is not None:
-            must_be_examples(pair, what)
+            check_data(pair, what)
     n = len(data[0])
     for name, value, least in (("n_models", n_models, 1), ("epochs", epochs, 0), ("batch_size", batch_size, 1)):
-        whole(value, name, least)
+        check_int(value, name, least)
     for name, value, known in (("init", init, ("shared", "independent")), ("order", order, ("own", "shared"))):
         if value not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from ..checks import must_be_examples, whole
+from ..checks import check_data, check_int
 from .loop import Data, Loss, _check_model
 
 __all__ = ["refine"]
@@ -39,9 +39,9 @@ def refine(
     Warns:
         RuntimeWarning: when the gradient is larger at the end
     """
-    must_be_examples(data)
+    check_data(data)
     _check_model(model, data, loss)
-    steps = whole(steps, "steps", 1)
+    steps = check_int(steps, "steps", 1)
     if not weight_decay >= 0 or not tolerance > 0:
         raise ValueError(f"weight_decay must not be negative, tolerance positive, got {weight_decay} and {tolerance}")
     net = copy.deepcopy(model).double().eval()

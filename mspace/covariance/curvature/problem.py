@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...checks import must_be_examples, whole
+from ...checks import check_data, check_int
 from ..layout import blocks_of, positions, unflatten
 from ..posterior import Block
 from .outputs import OutputLoss
@@ -42,7 +42,7 @@ class Problem:
         if not any(True for _ in model.parameters()):
             raise ValueError("model has no parameters")
         wanted = positions(model, layers)
-        must_be_examples(data)
+        check_data(data)
         net = copy.deepcopy(model).to("cpu", torch.float64).eval()
         place = unflatten(net, torch.arange(sum(p.numel() for p in net.parameters())))
         for name, p in net.named_parameters():
@@ -90,7 +90,7 @@ class Plan:
     @classmethod
     def of(cls, model: nn.Module, structure: str, layers, conditional: bool, largest: int) -> Plan:
         """The largest scopes that fit; see `sandwich`."""
-        largest = whole(largest, "largest", 1)
+        largest = check_int(largest, "largest", 1)
         blocks, wanted = blocks_of(model, structure, layers), positions(model, layers)
         by_layer = blocks_of(model, "layer", layers)
         if conditional:

@@ -9,7 +9,7 @@ from numbers import Real
 import torch
 from torch import Tensor, nn
 
-from ...checks import whole
+from ...checks import check_int
 from ...training import Data, Loss
 from ..draws import overlap
 from ..posterior import GaussianPosterior
@@ -87,7 +87,7 @@ def sandwich(
     """
     problem = Problem.of(model, data, loss, layers)
     plan = Plan.of(model, structure, layers, conditional, largest)
-    dependence = whole(dependence, "dependence", 0, len(problem) - 1)
+    dependence = check_int(dependence, "dependence", 0, len(problem) - 1)
     runs = _check(problem, dependence, groups, curvature, damping)
     still = _still(problem, plan, damping)
     inverses, report = _bread(Curvature(problem, plan.scopes, largest), curvature, damping, still)

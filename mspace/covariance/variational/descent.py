@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from ...checks import whole
+from ...checks import check_int
 from ...training import Data
 from ...training.loop import NOT_ELEMENTWISE, spawn
 from ..posterior import Block, GaussianPosterior
@@ -157,7 +157,7 @@ class Rows:
     def __init__(self, data: Data, n_models: int, resample: Tensor | None, batch_size: int | None, seeds):
         (self.x, self.y), self.n_models, self.resample = data, n_models, resample
         self.count = len(self.x) if resample is None else resample.shape[1]
-        self.batch = self.count if batch_size is None else min(whole(batch_size, "batch_size", 1), self.count)
+        self.batch = self.count if batch_size is None else min(check_int(batch_size, "batch_size", 1), self.count)
         self.steps = math.ceil(self.count / self.batch)
         self.streams = [torch.Generator().manual_seed(spawn(s, 2)) for s in seeds]
         self.held = None

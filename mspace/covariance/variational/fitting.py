@@ -16,7 +16,7 @@ from numbers import Real
 import torch
 from torch import Tensor, nn
 
-from ...checks import must_be_examples, whole
+from ...checks import check_data, check_int
 from ...training import Data, Ensemble, Loss, member_seeds
 from ...training.loop import _check_model, spawn
 from ..layout import blocks_of, positions
@@ -144,7 +144,7 @@ def variational_ensemble(
     fit = Fit(groups, random, network, likelihood, believed, rows, streams)
     if epochs is None:
         epochs = max(20, math.ceil(5000 / rows.steps))
-    history = fit.train(whole(epochs, "epochs", 0), optimizer, kl_weight, whole(anneal, "anneal", 0), progress)
+    history = fit.train(check_int(epochs, "epochs", 0), optimizer, kl_weight, check_int(anneal, "anneal", 0), progress)
     told = {
         "method": "variational",
         "family": family,
@@ -165,9 +165,9 @@ def _groups(template, start, family, structure, layers, rank, blocks, train_rest
         raise ValueError(f'rank belongs to family="low_rank", got it with {family!r}')
     if blocks is not None and family != "block":
         raise ValueError(f'blocks belongs to family="block", got it with {family!r}')
-    rank = whole(1 if rank is None else rank, "rank", 1)
+    rank = check_int(1 if rank is None else rank, "rank", 1)
     for part in [] if blocks is None else [blocks] if isinstance(blocks, int) else blocks:
-        whole(part, "blocks", 1)
+        check_int(part, "blocks", 1)
     names = [k for k, _ in template.named_parameters()]
     wanted = positions(template, layers)
     sizes = [p.numel() for p in template.parameters()]
@@ -212,7 +212,7 @@ def _first_answers(template, groups, rows: Rows) -> tuple[Tensor, Tensor]:
 
 def _check(model, data, loss, n_models, family, structure, kl_weight, init_scale, draws, resample) -> None:
     """Everything that could stop a long training late, said before it begins."""
-    whole(n_models, "n_models", 1), whole(1 if draws is None else draws, "draws", 1)
+    check_int(n_models, "n_models", 1), check_int(1 if draws is None else draws, "draws", 1)
     for name, value, known in (("family", family, FAMILIES), ("structure", structure, STRUCTURES)):
         if value not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
@@ -222,7 +222,7 @@ def _check(model, data, loss, n_models, family, structure, kl_weight, init_scale
             raise ValueError(f"{name} must be a number {least}, got {value!r}")
     if isinstance(model, Ensemble) and len(model) != n_models:
         raise ValueError(f"model must be one network or an ensemble of n_models = {n_models}, got {len(model)} members")
-    must_be_examples(data)
+    check_data(data)
     n = len(data[0])
     if resample is not None and (
         resample.ndim != 2 or len(resample) != n_models or resample.min() < 0 or resample.max() >= n
