@@ -375,6 +375,9 @@ def prepared(study, layer, loss, **training):
     moved = (study["draws"] != resampled.samples(layer)).any(2)
     study["moved"] = moved.double().mean()
     study["shared"] = ms.NeuronDistribution.from_samples(study["draws"])
+    rows = ms.weight_of(net, layer, bias=True)
+    full = ms.align(resampled.samples(layer, bias=True), rows)
+    study["with biases"] = ms.NeuronDistribution.from_samples(full)
 
 
 for seed, study in enumerate(iris):
@@ -503,8 +506,9 @@ print(f"variance over spread: {np.mean([smallness(s) for s in iris]):.4f}")
 #
 # Rows that are equal still have to be stored. `compress` takes the units out: one row for a cluster, biases averaged
 # too, outgoing weights added up (with scales that ReLU leaves free), and then, with the inputs of the learning set,
-# the outgoing weights fitted to what the network answered before. The control is again random partitions, the mean of
-# ten for each network. (± is over the first networks of the five repetitions.)
+# the outgoing weights fitted to what the network gave before. Since biases are averaged too, here the neurons are
+# clustered with their biases: two units that differ in their biases alone compute different things. The control is again
+# random partitions, the mean of ten for each network. (± is over the first networks of the five repetitions.)
 
 # %%
 kept = (3, 6, 12, 22, 52)
@@ -513,7 +517,7 @@ for seed, study in enumerate(iris):
     net, test = study["nets"][0], study["test"]
     rows = ms.rows_of(net, "0")
     for k in kept:
-        found = sound(study["shared"], k, seed)
+        found = sound(study["with biases"], k, seed)
         kinds = {"clusters": found[None], "random": shuffled(found, 10, 50 + seed)}
         for kind, partitions in kinds.items():
             for fitted in (False, True):

@@ -215,7 +215,8 @@ TextTable(["network", "layer", "feeds", "neurons"], shown)
 
 # %% [markdown]
 # The selection can also come from clusters of Gaussian neurons, as in the paper:
-# `ms.merge(ms.rows_of(net, "9"), labels)` in place of `kept`. Chapter {ref}`ch:compression` compares the ways.
+# `ms.merge(ms.rows_of(net, "9"), labels)` in place of `kept`, where `labels` cluster `ensemble.neurons("9", bias=True)`: rows
+# are merged with their biases, so they are compared with them. Chapter {ref}`ch:compression` compares the ways.
 #
 # ## The curve, and what calibration is worth
 #
