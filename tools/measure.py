@@ -2,6 +2,7 @@
 
     python tools/measure.py                this checkout
     python tools/measure.py PATH ...       other checkouts beside it, such as an older commit in a worktree
+    python tools/measure.py --tree         the files of the package, each with the first line of its docstring
 
 Counted: lines of Python with docstrings and blanks; names in ``__all__`` of the package, its subpackages and top-level
 modules, each once; parameters with a default value in functions and public methods that these names reach; files of the
@@ -167,7 +168,22 @@ def measured(checkout: Path) -> dict[str, object]:
     }
 
 
+def tree(package: Path = ROOT / "mspace") -> str:
+    """Return the files of the package, indented by folder, each with the first sentence of its docstring."""
+    lines = ["mspace/"]
+    for path in sorted(package.rglob("*.py"), key=lambda p: (p.relative_to(package).parts[:-1], p.name)):
+        depth = len(path.relative_to(package).parts)
+        if depth > 1 and path.name == "__init__.py":
+            lines.append(f"{'    ' * (depth - 1)}{path.parent.name}/")
+        doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        lines.append(f"{'    ' * depth}{path.name:<{24 - 4 * depth}} {doc.partition(chr(10))[0]}")
+    return "\n".join(lines)
+
+
 def main(argv: list[str]) -> int:
+    if argv == ["--tree"]:
+        print(tree())
+        return 0
     columns = [measured(Path(path).resolve()) for path in [ROOT, *argv]]
     for key in dict.fromkeys(key for column in columns for key in column):
         print(f"{key:<28}", *(f"{column.get(key, '')!s:<28}" for column in columns))
