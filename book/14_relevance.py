@@ -51,12 +51,11 @@ import torch.nn.functional as F
 
 import mspace as ms
 from mspace import normal, plot, seeded
-from mspace.datasets import learn_and_test
+from mspace.datasets import train_test_split
 from mspace.models import mlp
 from mspace.reduction import choose
 from mspace.selection import (
     belsley,
-    compose_activations,
     contribution,
     correlation_similarity,
     group_obs,
@@ -378,7 +377,9 @@ TextTable(["neuron", "relevance", "weight", "weight, twins merged"], table)
 
 # %%
 stay = [0, 1, 3, 4]
-expand, shift, _ = compose_activations(hidden, stay)
+design = torch.cat([hidden[:, stay], torch.ones(500, 1)], 1)
+coefficients = torch.linalg.lstsq(design, hidden).solution
+expand, shift = coefficients[:-1].T, coefficients[-1]
 composed = v @ expand, net[2].bias.detach() + v @ shift
 fitted = ms.compress(
     net, "0", ms.prune(ms.rows_of(net, "0"), stay), "2", calibration=x, ridge=0.0
@@ -411,13 +412,13 @@ loss = F.cross_entropy
 def flowers(seed):
     """Learning and held-out data."""
     draw = seeded(seed)
-    return learn_and_test(ms.datasets.iris(), 105, generator=draw)
+    return train_test_split(ms.datasets.iris(), 105, generator=draw)
 
 
 def digits(seed):
     """Learning and held-out data."""
     draw = seeded(seed)
-    return learn_and_test(ms.datasets.digits(), 1000, components=16, generator=draw)
+    return train_test_split(ms.datasets.digits(), 1000, n_components=16, generator=draw)
 
 
 def orders(net, data, seed):
@@ -703,8 +704,9 @@ TextTable(["claim", "verdict", "what we found"], claims)
 # copies = hidden[:, [0, 0, 0, 1, 2, 3]]
 # outgoing = torch.cat([v[:, :1] / 3] * 3 + [v[:, 1:4]], 1)
 # ones = torch.cat([copies, torch.ones(500, 1)], 1)
-# from mspace.selection import layerwise_obs
-# layerwise_obs(torch.cat([outgoing, torch.zeros(2, 1)], 1), ones).sum(0)
+# moment = ones.T @ ones / 500
+# rows = torch.cat([outgoing, torch.zeros(2, 1)], 1)
+# sum(group_obs(row, moment) for row in rows)
 # ms.qpfs(correlation_similarity(copies), contribution(copies, outgoing))
 # ```
 # ````

@@ -1,4 +1,4 @@
-"""One door to the relevance of neurons: larger is more relevant, whatever it is measured by."""
+"""The relevance of neurons: larger is more relevant, whatever it is measured by."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from .._linalg import eigh_psd, is_full_rank
+from ..checks import check_real
+from ..covariance.curvature.problem import Problem
+from ..covariance.curvature.rows import rows_of
+from ..covariance.layout import positions
 from ..neurons import NeuronDistribution, weight_of
 from ..training import Data, Loss
-from .gradients import gradient_covariance
-from .layerwise import layerwise_relevance
-from .second_order import obd, obs
-from .variance import kl, root_of, significance, wald
+from .second_order import layerwise_relevance, obd, obs, weight_indices
 
-__all__ = ["relevance"]
+__all__ = ["gradient_covariance", "relevance", "wald"]
 
-BY_NEURONS = ("wald", "significance", "kl", "obs", "obd", "magnitude")
-BY_NETWORK = ("obs", "obd", "gradient", "layerwise", "magnitude")
+EPS = torch.finfo(torch.float64).eps
+OUTSIDE = 1e-6  # of the mean: what lies outside the range of a covariance by more is not rounding
 
 
 def relevance(
@@ -28,26 +30,24 @@ def relevance(
     axis: int = 0,
     data: Data | Tensor | None = None,
     loss: Loss | None = None,
-    **options,
+    damping: float = 0.0,
 ) -> Tensor:
-    """How much each neuron matters, (m,); larger is more relevant.
+    """Return how much each neuron matters, (m,); larger is more relevant.
 
-    ==============  ==================================================================  =============================
-    `by`            what it is                                                          unit, and what it needs
-    ==============  ==================================================================  =============================
-    "wald"          ``m.T S^-1 m``                                                      chi^2 with n degrees; neurons
-    "significance"  one minus the p-value of that                                       0 to 1; neurons
-    "kl"            divergence from `prior` or `prior_precision`                        nats; neurons
-    "obs"           rise of the loss without the neuron, all else refitted: wald / 2    loss; neurons, or a network
-    "obd"           the same by the diagonal of the precision, nothing refitted         loss; neurons, or a network
-    "layerwise"     error of the layer's own answers, other inputs refitted             output^2; a network
-    "gradient"      trace of the covariance of the gradient over examples               (loss / weight)^2; a network
-    "magnitude"     length of the weights                                               weight; either
-    ==============  ==================================================================  =============================
+    ============  ==================================================================  =============================
+    `by`          what it is                                                          unit, and what it needs
+    ============  ==================================================================  =============================
+    "wald"        ``m.T S^-1 m``                                                      chi^2 with n degrees; neurons
+    "obs"         rise of the loss without the neuron, its layer refitted: wald / 2   loss; neurons, or a network
+    "obd"         the same by the diagonal of the precision, nothing refitted         loss; neurons, or a network
+    "layerwise"   error of the layer's own outputs, other inputs refitted             output^2; a network
+    "gradient"    trace of the covariance of the gradient over examples               (loss / weight)^2; a network
+    "magnitude"   length of the weights                                               weight; either
+    ============  ==================================================================  =============================
 
     The loss is the negative log-posterior, summed over examples, where "obs" and "obd" read it off a covariance, which
-    should then be an inverse of its second derivative such as `laplace` gives; and the mean of `loss` over `data` where
-    they are given a network and these. So the first is about n times the second.
+    should then be an inverse of its second derivative such as `laplace` gives; and the mean of `loss` over `data`, by
+    its Gauss-Newton matrix, where they are given a network and these. So the first is about n times the second.
 
     Args:
         posterior_or_neurons: a `NeuronDistribution`; anything whose `neurons` gives one, such as a posterior or an
@@ -56,61 +56,121 @@ def relevance(
         axis: 0 for rows, 1 for columns
         data: inputs and targets; "layerwise" needs no more than inputs
         loss: (output, target) -> mean over the batch
-        options: of the method: `prior`, `prior_precision` for "kl"; `curvature`, `layers`, `damping` for a network's
-            "obs"; `curvature` for "obd"; `damping` for "layerwise"
+        damping: added to the diagonal of a network's second derivative in "obs", "obd" and "layerwise", as weight decay
+            ``damping / 2 |w|^2`` would
     """
-    if by not in BY_NEURONS + BY_NETWORK:
-        known = ", ".join(dict.fromkeys(BY_NEURONS + BY_NETWORK))
-        raise ValueError(f"by must be one of {known}, got {by!r}")
-    given = posterior_or_neurons
-    if by in BY_NETWORK and (data is not None or by not in BY_NEURONS):
-        return _of_network(_network(given, by), by, layer, axis, data, loss, options)
+    if by not in (*OF_NEURONS, *OF_NETWORK):
+        raise ValueError(f"by must be one of {', '.join(dict.fromkeys((*OF_NEURONS, *OF_NETWORK)))}, got {by!r}")
+    damping = check_real(damping, "damping", 0, ends="[)")
+    given, of_network = posterior_or_neurons, by in OF_NETWORK and (data is not None or by not in OF_NEURONS)
+    if damping and (not of_network or by == "gradient"):
+        raise ValueError(f"damping is not used by={by!r} with {type(given).__name__}: leave it out")
+    if of_network:
+        if data is None or (loss is None and by != "layerwise"):
+            need = "" if by == "layerwise" else " and loss=, (output, target) -> mean over the batch"
+            raise ValueError(f"by={by!r} needs data={need}")
+        return OF_NETWORK[by](_network(given, by), data, loss, layer=_named(layer), axis=axis, damping=damping)
     if data is not None or loss is not None:
         raise ValueError(f"data and loss are not used by={by!r} with {type(given).__name__}: leave them out")
     if isinstance(given, nn.Module):
         if by != "magnitude":
-            need = "data= and loss=, or a posterior" if by in BY_NETWORK else "a posterior or an ensemble"
+            need = "data= and loss=, or a posterior" if by in OF_NETWORK else "a posterior or an ensemble"
             raise ValueError(f"by={by!r} needs more than a network: give {need}")
-        _reject(options, by)
         return weight_of(given, _named(layer), axis=axis).double().norm(dim=1)
-    return _of_neurons(_neurons(given, layer, axis), by, options)
+    return OF_NEURONS[by](_neurons(given, layer, axis))
 
 
-def _of_neurons(neurons: NeuronDistribution, by: str, options: dict) -> Tensor:
-    if by == "kl":
-        _reject(options, by, "prior", "prior_precision")
-        return kl(neurons, **options)
-    _reject(options, by)
-    methods: dict[str, Callable] = {"wald": wald, "significance": significance, "obs": lambda n: wald(n) / 2}
-    if by in methods:
-        return methods[by](neurons)
-    if by == "magnitude":
-        return neurons.mean.norm(dim=1)
-    precision = torch.cholesky_inverse(root_of(neurons, "neurons", by))
+def wald(neurons: NeuronDistribution) -> Tensor:
+    """Return Wald's statistic ``m.T S^-1 m`` of the hypothesis that a neuron is zero, (m,); chi^2 with n degrees of freedom.
+
+    For n = 1 the square of mean over standard deviation (Graves 2011), for least squares the squared t statistic. With
+    S = H^-1 it is twice the rise of the loss by optimal brain surgeon. A singular covariance is inverted on its range,
+    as long as the mean lies there.
+
+    Raises:
+        ValueError: where a weight that is not zero has no variance, so that the statistic is infinite
+    """
+    mean, variance = neurons.mean, neurons.cov.diagonal(dim1=1, dim2=2)
+    flat = variance <= (8 * EPS * mean).square()
+    scale = torch.where(flat, 1.0, variance.clamp(min=0).sqrt())
+    free = (~flat).double()
+    scaled = neurons.cov * (free / scale)[:, :, None] * (free / scale)[:, None, :]
+    eigenvalues, eigenvectors = eigh_psd(scaled, margin=8)
+    kept, target = eigenvalues > 0, free * mean / scale
+    along = (eigenvectors.mT @ target[..., None])[..., 0]
+    outside = torch.where(kept, 0.0, along).norm(dim=1) > OUTSIDE * target.norm(dim=1)
+    certain = outside | (flat & (mean != 0)).any(1)
+    if certain.any():
+        _refuse_infinite(neurons, certain, kept.sum(1))
+    return torch.where(kept, along.square() / torch.where(kept, eigenvalues, 1.0), 0.0).sum(1)
+
+
+def _refuse_infinite(neurons: NeuronDistribution, certain: Tensor, rank: Tensor) -> None:
+    first, still = int(certain.nonzero()[0]), int((certain & (rank == 0)).sum())
+    way_out = "draw more networks than weights, or leave out what is known with `marginal`"
+    if still:
+        way_out = f"{still} never move at all, as dead units do, leave them out, neurons[...]; else {way_out}"
+    raise ValueError(
+        f"wald is infinite for {int(certain.sum())} of {len(neurons)} neurons, the first is {first}: its mean is not "
+        f"zero where its covariance, of rank {int(rank[first])} in R^{neurons.dim}, has no variance: {way_out}; "
+        "or use by='magnitude'"
+    )
+
+
+def _obd(neurons: NeuronDistribution) -> Tensor:
+    singular = ~is_full_rank(neurons.cov)
+    if singular.any():
+        raise ValueError(
+            f"neurons must have covariances of full rank for by='obd', got {int(singular.sum())} of {len(neurons)} "
+            f"singular, the first of neuron {int(singular.nonzero()[0])}: draw more networks than weights, or use by='wald'"
+        )
+    precision = torch.cholesky_inverse(torch.linalg.cholesky(neurons.cov))
     return (precision.diagonal(dim1=1, dim2=2) * neurons.mean.square()).sum(1) / 2
 
 
-def _of_network(model: nn.Module, by: str, layer, axis: int, data, loss, options: dict) -> Tensor:
-    layer = _named(layer)
-    if data is None:
-        raise ValueError(f"by={by!r} needs data=" + ("" if by == "layerwise" else " and loss="))
-    if by == "magnitude":
-        raise ValueError("data is not used by='magnitude': leave it out")
-    if by == "layerwise":
-        _reject(options, by, "damping")
-        inputs = data[0] if isinstance(data, (tuple, list)) and len(data) else data
-        return layerwise_relevance(model, inputs, layer=layer, axis=axis, **options)
-    if loss is None:
-        raise ValueError(f"by={by!r} needs loss=, (output, target) -> mean over the batch, beside data=")
-    if by == "gradient":
-        _reject(options, by)
-        return gradient_covariance(model, data, loss, layer=layer, axis=axis).diagonal(dim1=1, dim2=2).sum(1)
-    _reject(options, by, "curvature", *(("layers", "damping") if by == "obs" else ()))
-    return {"obs": obs, "obd": obd}[by](model, data, loss, layer=layer, axis=axis, **options)
+def gradient_covariance(
+    model: nn.Module, data: Data, loss: Loss, *, layer: str | Sequence[str], axis: int = 0
+) -> Tensor:
+    """Return the covariance over examples, two at least, of the gradient by each neuron, (m, n, n), unbiased.
+
+    The limit of the running average over single examples less the mean of their batch, but for its factor
+    ``(S - 1) / S`` with batches of S (Grabovoy, Bakhteev and Strijov 2020). A small scatter marks a parameter that is
+    settled, and a dead unit too: freeze by it, prune by `wald` or `obs`.
+    """
+    place, wanted = weight_indices(model, layer, axis), positions(model, layer)
+    problem = Problem.of(model, data, loss, layer)
+    if len(problem) < 2:
+        raise ValueError(f"data must hold at least two examples for a covariance, got {len(problem)}")
+    index = torch.searchsorted(wanted, place)
+    net, center, total, outer = rows_of(problem), None, 0.0, 0.0
+    for x, y, _ in problem.pieces(net.chunk):
+        rows = net.rows(problem.outputs.slope(net.at(x), y))
+        center = rows.mean(0) if center is None else center  # near the mean, so that no digits are lost
+        rows = (rows - center)[:, index].transpose(0, 1)
+        total, outer = total + rows.sum(1), outer + rows.mT @ rows
+    return (outer - total[:, :, None] * total[:, None, :] / len(problem)) / (len(problem) - 1)
+
+
+def _gradient(model: nn.Module, data: Data, loss: Loss, *, layer, axis: int, damping: float) -> Tensor:
+    return gradient_covariance(model, data, loss, layer=layer, axis=axis).diagonal(dim1=1, dim2=2).sum(1)
+
+
+def _layerwise(model: nn.Module, data, loss, *, layer, axis: int, damping: float) -> Tensor:
+    inputs = data[0] if isinstance(data, (tuple, list)) and len(data) else data
+    return layerwise_relevance(model, inputs, layer=layer, axis=axis, damping=damping)
+
+
+OF_NEURONS: dict[str, Callable[[NeuronDistribution], Tensor]] = {
+    "wald": wald,
+    "obs": lambda neurons: wald(neurons) / 2,
+    "obd": _obd,
+    "magnitude": lambda neurons: neurons.mean.norm(dim=1),
+}
+OF_NETWORK: dict[str, Callable[..., Tensor]] = {"obs": obs, "obd": obd, "gradient": _gradient, "layerwise": _layerwise}
 
 
 def _network(given, by: str) -> nn.Module:
-    """The network itself, or that at the mean of a posterior."""
+    """Return the network itself, or that at the mean of a posterior."""
     if isinstance(given, nn.Module):
         return given
     if isinstance(given, NeuronDistribution) or not callable(getattr(given, "model", None)):
@@ -134,8 +194,3 @@ def _named(layer):
     if layer is None:
         raise ValueError("layer must name the layer whose neurons are meant, got None")
     return layer
-
-
-def _reject(options: dict, by: str, *known: str) -> None:
-    if unknown := sorted(set(options) - set(known)):
-        raise ValueError(f"by={by!r} takes {', '.join(known) or 'no options'}, got {', '.join(unknown)}")

@@ -1,60 +1,50 @@
-"""Quadratic programs on a simplex, or on a product of several, solved exactly by finding which weights are zero."""
+"""Quadratic programs on a simplex, or on a product of two, solved exactly by finding which weights are zero."""
 
 from __future__ import annotations
 
 import torch
+from scipy.optimize import nnls
 from torch import Tensor
 
-__all__ = ["equilibrium"]
+__all__ = ["minimum", "saddle"]
 
-RIDGE, CORNER = 1e-7, 1e-12  # of the size of the matrix: they make the answer unique, and equal entries share
-BELOW, SLACK = -1e-10, -1e-13  # a weight and a slope that are negative; the ridge alone tells equal entries apart
-REFINED, PATIENCE = 4, 5
+RIDGE, CORNER = 1e-7, 1e-12  # of the size of the matrix: they make the solution unique, and equal entries share
+HEAVY = 1e3  # weight of the equation that weights sum to one, against those of the program
+REFINED = 4
 
 
-def equilibrium(matrix: Tensor, linear: Tensor, simplex: Tensor | None = None) -> Tensor:
-    """Weights z >= 0, summing to one on each simplex, where ``F = matrix @ z - linear`` is least on those above zero.
+def minimum(matrix: Tensor, linear: Tensor) -> Tensor:
+    """Return the weights z >= 0 (m,), summing to one, that minimise ``z.T matrix z / 2 - linear.T z``.
 
-    That is, ``F_i = u`` where z_i > 0 and ``F_i >= u`` where z_i = 0, with a number u for each simplex. For a symmetric
-    matrix it is the minimum of ``z.T matrix z / 2 - linear.T z``; with an antisymmetric part it is a saddle point. Of many
-    solutions the shortest is taken, so that equal entries share equally.
-
-    All wrong guesses are changed at once, by block principal pivoting (Judice and Pires 1994), which takes some ten rounds
-    but may turn in circles for matrices of low rank. Then the solution is followed from a vertex on, whose advantage
-    shrinks to zero: it is linear in between changes of one weight.
+    With a Cholesky factor of the matrix that is a least squares problem with non-negative weights and one heavy row for
+    their sum. It finds which weights are zero; the others then solve a linear system.
 
     Args:
-        matrix: (m, m) whose symmetric part has no negative eigenvalues, along the simplices at least
+        matrix: (m, m), symmetric, positive semidefinite
         linear: (m,)
-        simplex: (m,), the number of the simplex of each weight, from 0; by default there is one
     """
-    simplex = torch.zeros(len(linear), dtype=torch.long) if simplex is None else simplex
+    matrix, linear = _scaled(matrix, linear)
+    root = torch.linalg.cholesky(matrix + RIDGE * torch.eye(len(matrix), dtype=matrix.dtype))
+    target = torch.linalg.solve_triangular(root, (linear - linear.max())[:, None], upper=False)[:, 0]
+    rows = torch.cat([root.T, torch.full((1, len(matrix)), HEAVY, dtype=matrix.dtype)])
+    found = nnls(rows.numpy(), [*target.tolist(), HEAVY], maxiter=100 + 30 * len(matrix))[0]
+    return _polished(matrix, linear, torch.ones(1, len(matrix), dtype=matrix.dtype), torch.from_numpy(found) > 0)
+
+
+def saddle(matrix: Tensor, linear: Tensor, simplex: Tensor) -> Tensor:
+    """Return weights z >= 0 (m,), one in sum on each simplex, where ``F = matrix @ z - linear`` is least where z > 0.
+
+    That is, ``F_i = u`` where z_i > 0 and ``F_i >= u`` where z_i = 0, with a number u for each simplex. The solution for
+    ``linear + t * start`` is followed from a t where it is a vertex down to zero: it is linear in t between changes of
+    one weight.
+
+    Args:
+        matrix: (m, m), whose symmetric part is positive semidefinite; an antisymmetric part makes it a saddle point
+        linear: (m,)
+        simplex: (m,), the index of the simplex of each weight
+    """
+    matrix, linear = _scaled(matrix, linear)
     sums = (simplex == torch.arange(int(simplex.max()) + 1)[:, None]).double()
-    size = max(float(matrix.diagonal().mean()), float(linear.max() - linear.min()), torch.finfo(linear.dtype).tiny)
-    matrix, linear = matrix / size, linear / size
-    inside = _by_blocks(matrix, linear, sums)
-    inside = _by_path(matrix, linear, sums) if inside is None else inside
-    z = _on_face(matrix, linear[:, None], sums, inside, REFINED)[0][:, 0].clamp(min=0)
-    return z / ((sums @ z) @ sums)
-
-
-def _by_blocks(matrix: Tensor, linear: Tensor, sums: Tensor) -> Tensor | None:
-    """Which weights are not zero: change all wrong ones until none is, or until that has long not helped."""
-    m = len(linear)
-    inside, best, patience = torch.ones(m, dtype=torch.bool), m + 1, PATIENCE
-    while patience >= 0:
-        z, slack = (v[:, 0] for v in _on_face(matrix, linear[:, None], sums, inside))
-        wrong = torch.where(inside, z < BELOW, slack < SLACK)
-        count = int(wrong.sum())
-        if not count:
-            return inside
-        best, patience = (count, PATIENCE) if count < best else (best, patience - 1)
-        inside = inside ^ wrong
-    return None
-
-
-def _by_path(matrix: Tensor, linear: Tensor, sums: Tensor) -> Tensor:
-    """The same, following the solution for ``linear + t * start`` from a t where it is a vertex down to zero."""
     start = torch.where(sums > 0, matrix.diagonal() / 2 - linear, torch.inf).argmin(1)
     vertex = torch.zeros_like(linear)
     vertex[start] = 1.0
@@ -71,13 +61,24 @@ def _by_path(matrix: Tensor, linear: Tensor, sums: Tensor) -> Tensor:
         changed = int(event.argmax())
         t = min(t, float(event[changed]))
         if t <= 0:
-            return inside
+            return _polished(matrix, linear, sums, inside)
         inside[changed] = ~inside[changed]
     raise RuntimeError("the quadratic program did not end, which rounding alone can cause: add to the diagonal")
 
 
+def _scaled(matrix: Tensor, linear: Tensor) -> tuple[Tensor, Tensor]:
+    size = max(float(matrix.diagonal().mean()), float(linear.max() - linear.min()), torch.finfo(linear.dtype).tiny)
+    return matrix / size, linear / size
+
+
+def _polished(matrix: Tensor, linear: Tensor, sums: Tensor, inside: Tensor) -> Tensor:
+    """Return the weights (m,) by which of them are not zero."""
+    z = _on_face(matrix, linear[:, None], sums, inside, REFINED)[0][:, 0].clamp(min=0)
+    return z / ((sums @ z) @ sums)
+
+
 def _on_face(matrix: Tensor, linear: Tensor, sums: Tensor, inside: Tensor, refined: int = 0) -> tuple[Tensor, Tensor]:
-    """The solution when exactly these weights may differ from zero, and by how much F exceeds u elsewhere.
+    """Return the solution when exactly these weights may differ from zero, and by how much F exceeds u elsewhere.
 
     For linear parts (m, c); where c is 2, the second is a direction in which the first moves, and weights sum to zero.
     """
@@ -91,9 +92,9 @@ def _on_face(matrix: Tensor, linear: Tensor, sums: Tensor, inside: Tensor, refin
     total = own.new_zeros(k, linear.shape[1])
     total[:, 0] = 1.0
     target = torch.cat([linear[inside], total])
-    found = torch.linalg.lu_solve(*factors, target)
-    for _ in range(refined):  # towards the answer without the ridge
-        found = found + torch.linalg.lu_solve(*factors, target - system @ found)
+    solution = torch.linalg.lu_solve(*factors, target)
+    for _ in range(refined):  # towards the solution without the ridge
+        solution = solution + torch.linalg.lu_solve(*factors, target - system @ solution)
     z = torch.zeros_like(linear)
-    z[inside] = found[:-k]
-    return z, matrix[:, inside] @ found[:-k] - linear + sums.T @ found[-k:]
+    z[inside] = solution[:-k]
+    return z, matrix[:, inside] @ solution[:-k] - linear + sums.T @ solution[-k:]

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..checks import check_int
-from .arrays import semidefinite, spectrum
+from .._linalg import check_psd, eigh_psd
 
-__all__ = ["Collinearity", "belsley", "removal_order"]
-
-WAY_OUT = "it should be a precision or a Gram matrix"
+__all__ = ["Collinearity", "belsley"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +29,7 @@ class Collinearity:
 
 
 def belsley(precision, *, scaled: bool = True) -> Collinearity:
-    """Condition indices and shares of variance from a precision matrix, the inverse of a covariance.
+    """Return condition indices and shares of variance from a precision matrix, the inverse of a covariance.
 
     With eigenvalues l_j and eigenvectors u_j the variance of parameter i is the sum of ``u_ij^2 / l_j``. Two parameters
     or more with large shares in a component of large index are entangled there.
@@ -42,41 +39,22 @@ def belsley(precision, *, scaled: bool = True) -> Collinearity:
             covariance, whose small eigenvalues are where the data know most.
         scaled: first to unit diagonal, as Belsley asks; then units do not matter
     """
-    found = semidefinite(precision, "precision", WAY_OUT)
+    matrix = check_psd(precision, "precision", "it should be a precision or a Gram matrix")
     if scaled:
-        size = found.diagonal().clamp(min=0).sqrt()
+        size = matrix.diagonal().clamp(min=0).sqrt()
         if (size == 0).any():
             raise ValueError(
                 f"precision must have a positive diagonal, got zero for parameter {int((size == 0).nonzero()[0])}: the data "
                 "say nothing about it, leave it out, or take scaled=False"
             )
-        found = found / size[:, None] / size
-    power, axes, positive = spectrum(found)
+        matrix = matrix / size[:, None] / size
+    eigenvalues, eigenvectors = eigh_psd(matrix, margin=8)
+    positive = eigenvalues > 0
     if not positive.any():
         raise ValueError("precision must not be zero")
-    index = torch.where(positive, (power[-1] / torch.where(positive, power, 1.0)).sqrt(), torch.inf)
-    part = axes.T.square()
-    variance = part / torch.where(positive, power, 1.0)[:, None]
-    lost = part[~positive].sum(0) > 1e-14  # its variance is infinite, and due to these components alone
+    index = (eigenvalues[-1] / eigenvalues).sqrt()
+    parts = eigenvectors.T.square()
+    variance = parts / torch.where(positive, eigenvalues, 1.0)[:, None]
+    lost = parts[~positive].sum(0) > 1e-14  # its variance is infinite, and due to these components alone
     variance = torch.where(lost == positive[:, None], 0.0, variance)
-    return Collinearity(index, variance / variance.sum(0), axes.T)
-
-
-def removal_order(precision, count: int | None = None, *, scaled: bool = True) -> Tensor:
-    """Parameters in the order in which Belsley's diagnostics remove them, the most dispensable first, (count,).
-
-    Again and again the parameter with the largest share in the most collinear component goes, and the diagnostics are
-    made anew without it (Grabovoy, Bakhteev and Strijov 2019).
-
-    Args:
-        precision, scaled: as in `belsley`
-        count: how many, by default all
-    """
-    precision = semidefinite(precision, "precision", WAY_OUT)
-    left, gone = torch.arange(len(precision)), []
-    count = len(left) if count is None else check_int(count, "count", 1, len(left))
-    for _ in range(count):
-        worst = int(belsley(precision[left][:, left], scaled=scaled).shares[0].argmax())
-        gone.append(int(left[worst]))
-        left = torch.cat([left[:worst], left[worst + 1 :]])
-    return torch.tensor(gone)
+    return Collinearity(index, variance / variance.sum(0), eigenvectors.T)
