@@ -58,7 +58,7 @@ from torch import nn
 import mspace as ms
 from mspace import NeuronDistribution, normal, plot, seeded
 from mspace.clustering import resampled
-from mspace.datasets import learn_and_test
+from mspace.datasets import train_test_split
 from mspace.models import OrthogonalAutoencoder, mlp
 from mspace.tables import TextTable, with_error
 
@@ -415,13 +415,13 @@ loss = F.cross_entropy
 def flowers(seed):
     """Learning and held-out data."""
     draw = seeded(seed)
-    return learn_and_test(ms.datasets.iris(), 105, generator=draw)
+    return train_test_split(ms.datasets.iris(), 105, generator=draw)
 
 
 def digits(seed):
     """Learning and held-out data."""
     draw = seeded(seed)
-    return learn_and_test(ms.datasets.digits(), 1000, components=16, generator=draw)
+    return train_test_split(ms.datasets.digits(), 1000, n_components=16, generator=draw)
 
 
 def unit_rows(net):

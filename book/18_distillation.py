@@ -623,7 +623,7 @@ mean_of = partial(F.avg_pool1d, kernel_size=slow)
 signal, force = (
     mean_of(s.T[None])[0].T for s in (recording.signal, recording.movement)
 )
-grip = ms.datasets.as_ecog(signal, force, 200.0)
+grip = ms.datasets.Ecog(signal, force, 200.0)
 quarter = float(0.75 * force.min() + 0.25 * force.max())  # of the way up
 cut = ms.datasets.trials(grip, T / 200, every=T / 400, threshold=quarter)
 first_part, second = cut.split(0.5, 0.5)

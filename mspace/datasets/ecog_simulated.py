@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
 
 import torch
 from torch import Generator, Tensor
 
-from ..checks import check_int, seeded
+from ..checks import check_int, check_real, seeded
 from ..training import member_seeds
-from .cutting import Trials
-from .ecog import Ecog
+from .ecog import Ecog, Trials
 
+RATE = 200.0  # samples a second
 GRID = (4, 3)  # regions, a unit apart
+ACTIVE = [5, 6]  # regions that move the hand
 BETA, GAMMA = (15.0, 25.0), (65.0, 95.0)  # Hz
 CORNER = 1.0  # Hz, below which an amplifier lets no more through
 AMPLITUDE = {"beta": 1.0, "gamma": 0.6, "common": 0.5}  # standard deviations, the background of a region has one
@@ -54,15 +53,13 @@ def simulated_ecog(
     *,
     n_trials: int = 200,
     n_samples: int = 256,
-    rate: float = 200.0,
     n_electrodes: int | tuple[int, int] = (12, 16),
-    active: Sequence[int] = (5, 6),
     fall: float = 0.6,
     rise: float = 1.0,
     noise: float = 0.5,
     generator: Generator | None = None,
 ) -> list[SimulatedEcog]:
-    """Subjects who move a hand or rest, with electrodes at places of their own.
+    """Simulate subjects who move a hand or rest, at 200 samples a second, with electrodes at places of their own.
 
     Twelve regions, 4 by 3, each have pink noise, a beta rhythm (15 to 25 Hz) and high gamma (65 to 95 Hz). Where the hand
     is moved beta falls to ``1 - fall * hand`` and gamma rises to ``1 + rise * hand``, a tenth of a second before the hand,
@@ -70,82 +67,63 @@ def simulated_ecog(
     some that is common to all. Subject i does not depend on how many follow.
 
     Args:
-        n_trials: one after another in the recording, each of `n_samples`
-        rate: samples a second, at least 200
+        n_trials: one after another in the recording, each of `n_samples`, at least half a second
         n_electrodes: of every subject, or the least and the largest number; below twelve some regions have none
-        active: numbers of the regions that move the hand
         fall: of beta, zero and ``rise=0`` for a hand that leaves no trace
         rise: of high gamma
         noise: standard deviation of each electrode's own noise, where the background of a region has 1
     """
+    n_subjects, n_trials = check_int(n_subjects, "n_subjects", 1), check_int(n_trials, "n_trials", 2)
+    n_samples = check_int(n_samples, "n_samples", int(RATE / 2))
     pair = isinstance(n_electrodes, (tuple, list)) and len(n_electrodes) == 2
     least, most = n_electrodes if pair else (n_electrodes,) * 2
-    n_regions = GRID[0] * GRID[1]
-    if isinstance(active, Integral):
-        raise ValueError(f"active must be a list of regions, got {active}: write [{active}]")
-    active = sorted({check_int(k, "active", 0, n_regions - 1) for k in active})
-    if not active:
-        raise ValueError("active must name at least one region, got none: fall=0 and rise=0 make the null case")
-    least = check_int(least, "n_electrodes", len(active))
-    sizes = {
-        "n_subjects": check_int(n_subjects, "n_subjects", 1),
-        "n_trials": check_int(n_trials, "n_trials", 2),
-        "n_samples": check_int(n_samples, "n_samples", 32),
-        "n_electrodes": (least, check_int(most, "n_electrodes", least)),
-    }
-    if not isinstance(rate, Real) or not 2 * GAMMA[1] + 10 <= rate < math.inf:
-        raise ValueError(f"rate must be at least 200 samples a second, to hold {GAMMA[1]:.0f} Hz, got {rate!r}")
-    if sizes["n_samples"] < rate / 2:
-        raise ValueError(f"n_samples must be at least half a second, {rate / 2:.0f}, got {n_samples}")
-    for name, value in (("fall", fall), ("rise", rise), ("noise", noise)):
-        if not isinstance(value, Real) or not 0 <= value < math.inf:
-            raise ValueError(f"{name} must be zero or a positive number, got {value!r}")
-    seeds = member_seeds(sizes.pop("n_subjects"), generator)
-    made = {"active": active, "rate": float(rate), "fall": fall, "rise": rise, "noise": noise} | sizes
-    return [_subject(seeded(seed), **made) for seed in seeds]
+    least = check_int(least, "n_electrodes", len(ACTIVE))
+    sizes = n_trials, n_samples, least, check_int(most, "n_electrodes", least)
+    levels = [check_real(v, n, ends="[)") for n, v in (("fall", fall), ("rise", rise), ("noise", noise))]
+    return [_subject(seeded(seed), *sizes, *levels) for seed in member_seeds(n_subjects, generator)]
 
 
-def _subject(g, *, n_trials, n_samples, rate, n_electrodes, active, fall, rise, noise) -> SimulatedEcog:
+def _subject(
+    g: Generator, n_trials: int, n_samples: int, least: int, most: int, fall: float, rise: float, noise: float
+) -> SimulatedEcog:
     centres = torch.cartesian_prod(*(torch.arange(float(n), dtype=torch.float64) for n in GRID))
     n_regions = len(centres)
-    positions = _positions(
-        centres, int(torch.randint(n_electrodes[0], n_electrodes[1] + 1, (1,), generator=g)), active, g
-    )
+    positions = _positions(centres, int(torch.randint(least, most + 1, (1,), generator=g)), g)
     mixing = torch.exp(-((torch.cdist(positions, centres) / SPREAD) ** 2) / 2)
     mixing = mixing / mixing.norm(dim=1, keepdim=True)
     labels = (torch.arange(n_trials) % 2)[torch.randperm(n_trials, generator=g)]
-    trace, drive = _hand(labels, n_samples, rate, g)
+    trace, drive = _hand(labels, n_samples, g)
     total, moves = n_trials * n_samples, torch.zeros(n_regions, 1, dtype=torch.float64)
-    moves[active] = 1
+    moves[ACTIVE] = 1
     beta = AMPLITUDE["beta"] * (1 - fall * moves * drive.flatten()).clamp(min=0)
     gamma = AMPLITUDE["gamma"] * (1 + rise * moves * drive.flatten())
-    sources = pink(n_regions, total, rate, generator=g)
-    sources += beta * rhythm(n_regions, total, BETA, rate, generator=g)
-    sources += gamma * rhythm(n_regions, total, GAMMA, rate, generator=g)
-    signal = mixing @ sources + noise * pink(len(positions), total, rate, generator=g)
-    signal += AMPLITUDE["common"] * pink(1, total, rate, generator=g)
+    sources = pink(n_regions, total, generator=g)
+    sources += beta * rhythm(n_regions, total, BETA, generator=g)
+    sources += gamma * rhythm(n_regions, total, GAMMA, generator=g)
+    signal = mixing @ sources + noise * pink(len(positions), total, generator=g)
+    signal += AMPLITUDE["common"] * pink(1, total, generator=g)
     names = tuple(f"E{i}" for i in range(len(positions)))
-    ecog = Ecog(signal.T.contiguous(), trace.reshape(-1, 1), rate, names)
+    ecog = Ecog(signal.T.contiguous(), trace.reshape(-1, 1), RATE, names)
     inputs = signal.unflatten(1, (n_trials, n_samples)).transpose(0, 1).unsqueeze(1).contiguous()
-    trials = Trials(inputs, labels, torch.arange(n_trials) * n_samples, rate, total)
-    informative = mixing[:, active].square().sum(1) > 0.5
+    trials = Trials(inputs, labels, torch.arange(n_trials) * n_samples, RATE, total)
+    informative = mixing[:, ACTIVE].square().sum(1) > 0.5
     return SimulatedEcog(ecog, trials, trace, positions, centres, mixing, moves[:, 0] > 0, informative)
 
 
-def _positions(centres: Tensor, n: int, active: list[int], g: Generator) -> Tensor:
-    """Electrodes (n, 2) over the active regions first, then the others, then anywhere, numbered at random."""
-    others = [k for k in torch.randperm(len(centres), generator=g).tolist() if k not in active]
+def _positions(centres: Tensor, n: int, g: Generator) -> Tensor:
+    """Draw electrodes (n, 2) over the active regions first, then the others, then anywhere, numbered at random."""
+    others = [k for k in torch.randperm(len(centres), generator=g).tolist() if k not in ACTIVE]
     more = torch.randint(len(centres), (max(0, n - len(centres)),), generator=g).tolist()
-    over = torch.tensor([*active, *others, *more])[:n]
+    over = torch.tensor([*ACTIVE, *others, *more])[:n]
     jitter = JITTER * (2 * torch.rand(n, 2, generator=g, dtype=torch.float64) - 1)
     return (centres[over] + jitter)[torch.randperm(n, generator=g)]
 
 
-def _hand(labels: Tensor, n_samples: int, rate: float, g: Generator) -> tuple[Tensor, Tensor]:
-    """The hand (n, S) out and back as a raised cosine, and the cortex ahead of it."""
+def _hand(labels: Tensor, n_samples: int, g: Generator) -> tuple[Tensor, Tensor]:
+    """Draw the hand (n, S) out and back as a raised cosine, and the cortex ahead of it."""
     size, length, onset = torch.rand(3, len(labels), 1, generator=g, dtype=torch.float64)
     size, length = labels[:, None] * (0.6 + 0.8 * size), n_samples * (0.4 + 0.2 * length)
-    lead = LEAD * rate
+    lead = LEAD * RATE
     onset = lead + onset * (n_samples - lead - length)
     time = torch.arange(n_samples, dtype=torch.float64)
     trace, drive = (
@@ -155,17 +133,15 @@ def _hand(labels: Tensor, n_samples: int, rate: float, g: Generator) -> tuple[Te
     return trace, drive
 
 
-def pink(n: int, length: int, rate: float, *, generator: Generator | None = None) -> Tensor:
-    """Gaussian noise (n, length) whose power falls as one over the frequency, from `CORNER` on, of unit variance."""
-    f = torch.fft.rfftfreq(length, 1 / rate, dtype=torch.float64)
+def pink(n: int, length: int, *, generator: Generator | None = None) -> Tensor:
+    """Draw Gaussian noise (n, length) whose power falls as one over the frequency, from `CORNER` on, of unit variance."""
+    f = torch.fft.rfftfreq(length, 1 / RATE, dtype=torch.float64)
     return _coloured(n, length, f.clamp(min=CORNER).rsqrt(), generator)
 
 
-def rhythm(
-    n: int, length: int, band: tuple[float, float], rate: float, *, generator: Generator | None = None
-) -> Tensor:
-    """Gaussian noise (n, length) within a band of frequencies in Hz, of unit variance."""
-    f = torch.fft.rfftfreq(length, 1 / rate, dtype=torch.float64)
+def rhythm(n: int, length: int, band: tuple[float, float], *, generator: Generator | None = None) -> Tensor:
+    """Draw Gaussian noise (n, length) within a band of frequencies in Hz, of unit variance."""
+    f = torch.fft.rfftfreq(length, 1 / RATE, dtype=torch.float64)
     return _coloured(n, length, ((f >= band[0]) & (f <= band[1])).double(), generator)
 
 
