@@ -171,7 +171,7 @@ def trained(data, seed: int):
     """An HTNet of several subjects, and its posterior by variational inference."""
     start = HTNet(12, T, 2, n_filters=4, n_pointwise=6, generator=ms.seeded(seed), **HTNET).double()
     options = {"batch_size": 16, "optimizer": partial(torch.optim.Adam, lr=5e-3), "generator": ms.seeded(seed)}
-    teacher = ms.fit(start, data, F.cross_entropy, epochs=10, **options).at_rest(data[0])
+    teacher = ms.fit(start, data, F.cross_entropy, epochs=10, **options).eval_mode(data[0])
     teacher = ms.fit(teacher, data, F.cross_entropy, epochs=5, **options).eval()  # the statistics at rest
     options = BAYES | {"epochs": 20, "batch_size": 50, "prior_precision": PRECISION, "generator": ms.seeded(seed)}
     return teacher, ms.variational(teacher, data, F.cross_entropy, **options)
@@ -227,7 +227,7 @@ def heard(seed: int) -> dict:
             data = x[100 : 100 + n], y[100 : 100 + n]
             start = HTNet(12, T, 2, n_filters=2, n_pointwise=3, generator=ms.seeded(1000 + seed), **HTNET).double()
             quick = {"batch_size": 10, "optimizer": partial(torch.optim.Adam, lr=3e-3), "generator": ms.seeded(seed)}
-            plain = ms.fit(start.at_rest(data[0]).train(), data, F.cross_entropy, epochs=100, **quick).at_rest(data[0])
+            plain = ms.fit(start.eval_mode(data[0]).train(), data, F.cross_entropy, epochs=100, **quick).eval_mode(data[0])
             for name, net in (("the teacher", teacher), ("no teacher, not Bayesian", plain)):
                 found[f"{where}, {n} trials", name] = ms.calibration(net(held[0]).softmax(1).detach(), held[1])
             found[f"{where}, {n} trials", "band power, logistic"] = rival(data, held)

@@ -407,7 +407,7 @@ TextTable(
 #
 # Not in the table is what was worse or no better on trial 8 when we tried: one sample at a time instead of 53, 16 units
 # instead of 32, one scale for all windows instead of their own, 53 at once but only at the end of a window, and windows
-# of three strides. Gated units (`GRU`) changed little and took five times as long. These were single tries.
+# of three strides. Gated units (GRU) changed little and took five times as long. These were single tries.
 
 
 # %%

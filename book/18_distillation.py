@@ -409,9 +409,9 @@ BROAD = {"prior_precision": 5.0}
 
 
 def posterior_of(net, data):
-    """A teacher, then at rest, and its posterior."""
+    """A teacher in evaluation mode, and its posterior."""
     options = {"batch_size": 16, "optimizer": adam(5e-3), "generator": seeded(0)}
-    net = ms.fit(net, data, F.cross_entropy, epochs=10, **options).at_rest(data[0])
+    net = ms.fit(net, data, F.cross_entropy, epochs=10, **options).eval_mode(data[0])
     net = ms.fit(net, data, F.cross_entropy, epochs=4, **options)
     options = {"epochs": 12, "batch_size": 60, **BAYES, **BROAD}
     return net, ms.variational(net, data, F.cross_entropy, **options)
@@ -474,7 +474,7 @@ students, told = {}, {name: [] for name in NAMES}
 for who, (inputs, labels) in enumerate(trials):
     data, held = (inputs[100:110], labels[100:110]), (inputs[110:], labels[110:])
     quick = {"batch_size": 10, "optimizer": adam(3e-3), "generator": seeded(0)}
-    start = htnet(12, 2, 3, seed=10 + who).at_rest(data[0])
+    start = htnet(12, 2, 3, seed=10 + who).eval_mode(data[0])
     start = ms.fit(start, data, F.cross_entropy, epochs=40, **quick)
     options = {"epochs": 50, "batch_size": None, **BAYES}
     free = {"prior": None, "mix": 0.0, **options, **BROAD}

@@ -117,17 +117,15 @@ def test_dopri5():
     assert all((a - b).abs().max() < 1e-4 for a, b in zip(found["ours"], found["theirs"]))
 
 
-@pytest.mark.parametrize("solver", [rk4, partial(rk4, n_steps=40), partial(dopri5, rtol=1e-9, atol=1e-10)])
+@pytest.mark.parametrize("solver", [rk4, partial(rk4, n_steps=40)])
 @pytest.mark.parametrize("field", [curved, clocked])
 def test_every_example_at_its_own_times(solver, field):
     """Each row of (B, T) times is a problem of its own."""
-    pytest.importorskip("torchdiffeq")
     times = IRREGULAR * torch.tensor([[1.0], [0.4], [1.7], [0.9]], dtype=torch.float64) + noise(4, 1, seed=4)
     together = solver(field, START, times).states
-    atol = 1e-7 if isinstance(solver, partial) and solver.func is dopri5 else 1e-12
     for i in range(4):
         alone = solver(field, START[i : i + 1], times[i]).states
-        assert torch.allclose(together[:, i : i + 1], alone, atol=atol)
+        assert torch.allclose(together[:, i : i + 1], alone, atol=1e-12)
 
 
 @pytest.mark.parametrize("solver", [partial(rk4, n_steps=60), partial(dopri5, rtol=1e-8, atol=1e-9)])
@@ -257,7 +255,7 @@ def test_the_irregular_model_written_out():
 
 @pytest.mark.parametrize("channels", [None, 2])
 def test_a_forecast_moves_on(channels):
-    """The state is encoded once, and goes as far as is asked."""
+    """The state is encoded once, and goes as far as the forecast."""
     model = made(6, 3, horizon=4, channels=channels)
     s = noise(10, *([] if channels is None else [channels]))
     y = model.forecast(s, 9)
@@ -270,10 +268,9 @@ def test_a_forecast_moves_on(channels):
     assert torch.allclose(model.decoder(states)[1:, 0].reshape(4, *s.shape[1:]), y[:4], atol=1e-14)
 
 
-@pytest.mark.parametrize("clock", [False, True])
-def test_long_forecasts_take_steps_as_in_training(clock):
-    """Two steps for every four samples, not two in all; and the clock runs on."""
-    options = {"horizon": 4, "clock": clock, "field": (8,)}
+def test_long_forecasts_take_steps_as_in_training():
+    """Two steps for every four samples, not two in all."""
+    options = {"horizon": 4, "field": (8,)}
     coarse, fine = (made(6, 3, solver=partial(rk4, n_steps=n), **options) for n in (2, 40))
     with torch.no_grad():
         coarse.field[-1].weight.mul_(4)
@@ -295,23 +292,7 @@ def test_a_cost_is_counted():
         assert found.states.shape == (6, 20, 3) and found.evaluations == cost + 4 * 5
 
 
-def test_the_clock():
-    """One more column of the field, which changes with time and with nothing else."""
-    model, x = made(6, 3, horizon=4, clock=True), noise(2, 6)
-    assert ms.weight_of(model, model.neurons["field"]).shape == (32, 4)
-    plain = made(6, 3, horizon=4)
-    with torch.no_grad():
-        for name, p in plain.named_parameters():
-            own = dict(model.named_parameters())[name]
-            p.copy_(own[:, :3] if name == "field.0.weight" else own)
-        assert not torch.allclose(plain(x), model(x), atol=1e-6)
-        model.field[0].weight[:, 3] = 0
-    assert torch.allclose(plain(x), model(x), atol=1e-14)
-    z, t = noise(2, 3), torch.tensor(0.7).double()
-    assert torch.allclose(model.velocity(t, z), model.field(torch.cat([z, torch.full((2, 1), 0.7).double()], 1)))
-
-
-@pytest.mark.parametrize("options", [{}, {"solver": partial(rk4, n_steps=2)}, {"irregular": True}, {"clock": True}])
+@pytest.mark.parametrize("options", [{}, {"solver": partial(rk4, n_steps=2)}, {"irregular": True}])
 def test_batches_with_vmap(options, recwarn):
     nets = [made(5, 2, horizon=3, seed=i, **options) for i in range(3)]
     s = noise(12)
@@ -361,18 +342,18 @@ def test_what_is_missing_has_no_say():
     s, t = noise(8, 2), torch.arange(8) ** 1.3
     s[2] = s[4, 1] = s[7, 0] = math.nan
     x, y = irregular_windows(s, t, 6, 2)
-    answer = model(x)
-    assert answer[0, 1, 0] == 0 == y[0, 1, 0] and (answer[0, 1, 1] != 0) and (answer[0, 0] != 0).all()
+    output = model(x)
+    assert output[0, 1, 0] == 0 == y[0, 1, 0] and (output[0, 1, 1] != 0) and (output[0, 0] != 0).all()
     other = x.clone()
-    other[0, 6:, :2] = 7.0  # hidden: the answer may not depend on it
-    assert torch.equal(model(other), answer)
+    other[0, 6:, :2] = 7.0  # hidden: the output may not depend on it
+    assert torch.equal(model(other), output)
     without = torch.tensor([0, 1, 3, 4, 5, 6, 7])
     finer = made(6, 3, horizon=2, channels=2, irregular=True)
     finer.load_state_dict(model.state_dict())
-    gap = finer(x[:, without]) - answer
+    gap = finer(x[:, without]) - output
     assert gap.abs().max() < 1e-4  # one step of rk4 where there were two
     s[4, 0] = 5.0  # a value that is there does matter
-    assert (model(irregular_windows(s, t, 6, 2)[0]) - answer).abs().max() > 1e-3
+    assert (model(irregular_windows(s, t, 6, 2)[0]) - output).abs().max() > 1e-3
 
 
 def test_predict_at_any_time():
@@ -474,7 +455,7 @@ ROWS = irregular_windows(GOOD, TIMES, 6, 2)[0]
         (lambda: made(6, 0), r"n_latent must be.*got 0"),
         (lambda: made(6, 2, horizon=0), r"horizon must be.*got 0"),
         (lambda: made(6, 2, channels=0), r"channels must be.*got 0"),
-        (lambda: made(6, 2, unit=0.0), r"unit must be a positive number of samples, got 0"),
+        (lambda: made(6, 2, unit=0.0), r"unit must be a positive number, got 0"),
         (lambda: made(6, 2, irregular=True, encoder=(3,)), r"encoder must not be given with irregular"),
         (lambda: made(6, 2)(noise(2, 5)), r"windows must hold exactly 6 samples, got 5"),
         (lambda: made(6, 2)(BAD[None, :6]), r"windows must be finite, 1 are not.*irregular NeuralODE"),

@@ -120,7 +120,6 @@ def test_the_solver_works_once():
         (lambda: Oscillators([-1.0]), r"finite and not negative, got \[-1.0\]"),
         (lambda: Oscillators([1.0], -1), r"n_hidden must be.*got -1"),
         (lambda: oscillator_ode(ms.windows(noise(20), 4, horizon=2), [1.0], penalty=-1), r"penalty must be.*got -1"),
-        (lambda: oscillator_ode(ms.windows(noise(20), 4, horizon=2), [1.0], clock=True), r"must leave clock out"),
         (lambda: oscillator_ode(ms.windows(noise(20), 4, horizon=2), [1.0], channels=1), r"must leave channels out"),
         (
             lambda: oscillator_ode(ms.windows(noise(20), 4, horizon=2), [0.0, 1.0]),

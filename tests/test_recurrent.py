@@ -12,9 +12,8 @@ from torch import nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 import mspace as ms
-from mspace.models import GRU, ElmanRNN
-
-KINDS = [ElmanRNN, GRU]
+from mspace.models import ElmanRNN
+from mspace.models.recurrent import GRUCell
 
 
 def noise(*shape, seed=0):
@@ -25,51 +24,49 @@ def sine(n, omega=0.3):
     return torch.sin(omega * torch.arange(n, dtype=torch.float64))
 
 
-def made(kind, n_hidden=5, seed=0, **options):
-    return kind(n_hidden, generator=ms.seeded(seed), **options).double()
+def made(n_hidden=5, seed=0, **options):
+    return ElmanRNN(n_hidden, generator=ms.seeded(seed), **options).double()
 
 
-def torchs(model):
-    """torch's own network with the same weights."""
-    kind, inward = (nn.RNN, model.V) if isinstance(model, ElmanRNN) else (nn.GRU, model.V_r)
-    twin = kind(inward.shape[1], model.n_hidden, batch_first=True).double()
+@pytest.mark.parametrize(("lags", "channels"), [(1, None), (3, None), (2, 2)])
+def test_torchs_own_network(lags, channels):
+    """O3.4: the states are those of nn.RNN on the lagged samples, gradients too."""
+    model = made(lags=lags, channels=channels, horizon=2)
+    twin = nn.RNN(model.V.shape[1], model.n_hidden, batch_first=True).double()
     with torch.no_grad():
-        if isinstance(model, ElmanRNN):
-            own = [model.V, model.W, model.b[:, 0], torch.zeros_like(model.b[:, 0])]
-        else:
-            zero = torch.zeros_like(model.c_n)
-            own = [
-                torch.cat([model.V_r, model.V_z, model.V_n]),
-                torch.cat([model.W_r, model.W_z, model.W_n]),
-                torch.cat([model.b_r, model.b_z, model.b_n])[:, 0],
-                torch.cat([zero, zero, model.c_n])[:, 0],
-            ]
+        own = [model.V, model.W, model.b[:, 0], torch.zeros_like(model.b[:, 0])]
         for theirs, ours in zip(twin.parameters(), own, strict=True):
             theirs.copy_(ours)
-    return twin
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("lags", "channels"), [(1, None), (3, None), (2, 2)])
-def test_torchs_own_network(kind, lags, channels):
-    """O3.4: the states are those of nn.RNN and nn.GRU on the lagged samples, gradients too."""
-    model = made(kind, lags=lags, channels=channels, horizon=2)
     x = noise(4, 9, *([] if channels is None else [channels]))
     lagged = torch.stack([x[:, i : i + lags].reshape(4, -1) for i in range(9 - lags + 1)], 1)
-    twin = torchs(model)
     states = twin(lagged)[0]
     assert (model.states(x) - states).abs().max() < 1e-14
     assert (model(x) - model.readout(states[:, -1]).reshape(4, 2, *x.shape[2:])).abs().max() < 1e-14
     model.states(x).square().sum().backward()
     states.square().sum().backward()
-    own = [model.V, model.W] if kind is ElmanRNN else [model.V_r, model.W_r]
-    for ours, theirs in zip(own, (twin.weight_ih_l0, twin.weight_hh_l0)):
-        assert torch.allclose(ours.grad, theirs.grad[: len(ours)], atol=1e-12)
+    for ours, theirs in zip([model.V, model.W], (twin.weight_ih_l0, twin.weight_hh_l0)):
+        assert torch.allclose(ours.grad, theirs.grad, atol=1e-12)
+
+
+def test_torchs_own_gates():
+    cell, x = GRUCell(3, 5, generator=ms.seeded(0)).double(), noise(4, 7, 3)
+    twin, zero = nn.GRU(3, 5, batch_first=True).double(), torch.zeros_like(cell.c_n)
+    own = [[cell.V_r, cell.V_z, cell.V_n], [cell.W_r, cell.W_z, cell.W_n]]
+    own = [torch.cat(part) for part in own]
+    own += [torch.cat(part)[:, 0] for part in ([cell.b_r, cell.b_z, cell.b_n], [zero, zero, cell.c_n])]
+    with torch.no_grad():
+        for theirs, ours in zip(twin.parameters(), own, strict=True):
+            theirs.copy_(ours)
+    transition, h = cell.transition(), torch.zeros(4, 5, dtype=torch.float64)
+    for i in range(7):
+        h = transition(h, cell.drive(x[:, i]))
+        assert (h - twin(x)[0][:, i]).abs().max() < 1e-14
+    assert 0.4 < GRUCell(100, 5).V_r.abs().max() <= 5**-0.5  # as torch: by the units, whatever the inputs
 
 
 def test_the_papers_equations():
     """h_0 = 0, h_t = tanh(W h + V x_t), s_{t+1} = tanh(w_o h_t), written out."""
-    model = made(ElmanRNN, lags=4, bias=False, output=torch.tanh)
+    model = made(lags=4, bias=False, output=torch.tanh)
     assert set(dict(model.named_parameters())) == {"W", "V", "readout.weight"}
     s, h = noise(7), torch.zeros(5, dtype=torch.float64)
     for t in range(4, 8):
@@ -79,7 +76,7 @@ def test_the_papers_equations():
 
 def test_impulse_response():
     """O3.5: of a linear recurrence, w_o W^k V."""
-    model = made(ElmanRNN, activation=lambda h: h, bias=False, every=True)
+    model = made(activation=lambda h: h, bias=False, every=True)
     impulse = torch.zeros(1, 9, dtype=torch.float64)
     impulse[0, 0] = 1.0
     expected = [(model.readout.weight @ torch.linalg.matrix_power(model.W, k) @ model.V).item() for k in range(9)]
@@ -88,7 +85,7 @@ def test_impulse_response():
 
 def test_signed_permutations_change_nothing():
     """O3.6: rows and columns of W, rows of V, columns of w_o move together, since tanh is odd."""
-    model, x = made(ElmanRNN, lags=2, bias=False), noise(3, 10)
+    model, x = made(lags=2, bias=False), noise(3, 10)
     twin = copy.deepcopy(model)
     p = torch.eye(5, dtype=torch.float64)[torch.tensor([2, 0, 4, 1, 3])] * torch.tensor([1, -1, -1, 1, -1.0])[:, None]
     with torch.no_grad():
@@ -99,19 +96,17 @@ def test_signed_permutations_change_nothing():
     assert not torch.allclose(ms.weight_of(twin, "V"), ms.weight_of(model, "V"))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_gradients(kind):
-    model, x = made(kind, 3, lags=2, horizon=2, steps=3), noise(2, 5)
+def test_gradients():
+    model, x = made(3, lags=2, horizon=2, steps=3), noise(2, 5)
     names = [n for n, _ in model.named_parameters()]
     leaves = tuple(p.detach().clone().requires_grad_() for p in model.parameters())
     assert torch.autograd.gradcheck(lambda *p: functional_call(model, dict(zip(names, p)), (x,)), leaves)
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("options", [{}, {"horizon": 2, "steps": 5, "lags": 3}, {"every": True, "channels": 2}])
-def test_batches_with_vmap(kind, options, recwarn):
+def test_batches_with_vmap(options, recwarn):
     """Members side by side are members one by one, and nothing falls back to a loop."""
-    nets = [made(kind, seed=i, **options) for i in range(3)]
+    nets = [made(seed=i, **options) for i in range(3)]
     x = noise(4, 7, *([2] if "channels" in options else []))
 
     def loss(p):
@@ -125,11 +120,10 @@ def test_batches_with_vmap(kind, options, recwarn):
     assert not len(recwarn)
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("channels", [None, 2])
-def test_a_forecast_reads_its_own_answers(kind, channels):
+def test_a_forecast_reads_its_own_predictions(channels):
     """The state rolls on; asking the network again about the longer history says the same."""
-    model = made(kind, lags=3, horizon=2, channels=channels)
+    model = made(lags=3, horizon=2, channels=channels)
     s = noise(12, *([] if channels is None else [channels]))
     long = s
     for _ in range(4):
@@ -141,81 +135,75 @@ def test_a_forecast_reads_its_own_answers(kind, channels):
     assert torch.allclose(model.forecast(torch.stack([s, 2 * s]), 7, batched=True)[0], y, atol=1e-13)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_free_run(kind):
+def test_free_run():
     """With steps beyond the horizon, `forward` is the forecast, with its gradient."""
-    model = made(kind, lags=2, horizon=1, steps=6)
+    model = made(lags=2, horizon=1, steps=6)
     x = noise(3, 8)
     y = model(x)
     assert y.shape == (3, 6) and torch.allclose(y, model.forecast(x, 6, batched=True), atol=1e-14)
     y[:, 5].sum().backward()
-    one = made(kind, lags=2)
+    one = made(lags=2)
     assert torch.allclose(one(x), y[:, :1], atol=1e-14) and one.forecast(x[0], 6).shape == (6,)
     assert torch.allclose(one.forecast(x[0], 6), y[0], atol=1e-13)
 
 
 @pytest.mark.parametrize("channels", [None, 2])
 def test_every_sample_is_a_target(channels):
-    """Teacher forcing: the answer after sample i is compared with the samples that followed it."""
+    """Teacher forcing: the prediction after sample i is compared with the samples that followed it."""
     s = noise(40, *([] if channels is None else [channels]))
-    model = made(GRU, lags=3, horizon=4, channels=channels, every=True)
+    model = made(lags=3, horizon=4, channels=channels, every=True)
     x, y = ms.windows(s, 9, horizon=4)
     t = model.targets(x, y)
     assert t.shape == model(x).shape == (28, 7, 4, *s.shape[1:])
     assert torch.equal(t[5, 0], s[8:12]) and torch.equal(t[5, 6], s[14:18]) and torch.equal(t[:, -1], y)
-    plain = made(GRU, lags=3, horizon=4, channels=channels)
+    plain = made(lags=3, horizon=4, channels=channels)
     assert torch.allclose(model(x)[:, -1], plain(x), atol=1e-14)
     assert torch.allclose(model(x)[:, 2], plain(x[:, :5]), atol=1e-14)
 
 
 def test_the_start():
     for seed in range(3):
-        model = made(ElmanRNN, 16, seed)
+        model = made(16, seed)
         assert float(torch.linalg.eigvals(model.W.detach()).abs().max()) == pytest.approx(0.95, abs=1e-4)  # of float32
     gate = ElmanRNN(16, lags=100).V
     assert 0.09 < gate.abs().max() <= 0.1
-    assert 0.24 < GRU(16, lags=100).V_r.abs().max() <= 0.25  # as torch: by the units, whatever the inputs
-    for kind in KINDS:
-        before = torch.get_rng_state()
-        a, b, c = (made(kind, seed=s).state_dict() for s in (0, 0, 1))
-        assert all(torch.equal(a[k], b[k]) and not torch.equal(a[k], c[k]) for k in a)
-        assert torch.equal(torch.get_rng_state(), before)
-        model = made(kind)
-        with torch.random.fork_rng(devices=[]):
-            model.reset_parameters()
-        assert not any(torch.equal(v, a[k]) for k, v in model.state_dict().items())
-        assert all((p != 0).all() and p.isfinite().all() for p in model.parameters())
+    before = torch.get_rng_state()
+    a, b, c = (made(seed=s).state_dict() for s in (0, 0, 1))
+    assert all(torch.equal(a[k], b[k]) and not torch.equal(a[k], c[k]) for k in a)
+    assert torch.equal(torch.get_rng_state(), before)
+    model = made()
+    with torch.random.fork_rng(devices=[]):
+        model.reset_parameters()
+    assert not any(torch.equal(v, a[k]) for k, v in model.state_dict().items())
+    assert all((p != 0).all() and p.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_copies_and_pickles(kind):
-    model, x = made(kind, lags=2), noise(2, 6)
+def test_copies_and_pickles():
+    model, x = made(lags=2), noise(2, 6)
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.equal(twin(x), model(x))
 
 
-@pytest.mark.parametrize(("kind", "dim"), [(ElmanRNN, 5 + 3 + 1), (GRU, 3 * (5 + 3) + 4)])
-def test_a_bootstrap_of_its_neurons(kind, dim, recwarn):
-    """Twenty members; a neuron is the row [W | V | b] of a unit, all gates together."""
-    model = made(kind, lags=3)
+def test_a_bootstrap_of_its_neurons(recwarn):
+    """Twenty members; a neuron is the row [W | V | b] of a unit."""
+    model = made(lags=3)
     data = ms.windows(sine(80) + 0.1 * noise(80), 10, horizon=1)
     ensemble = ms.bootstrap(model, data, F.mse_loss, n_models=20, block=20, epochs=1, generator=ms.seeded(1))
     neurons = ensemble.neurons(model.neurons["hidden"])
-    assert neurons.mean.shape == (5, dim) and (neurons.cov.diagonal(dim1=1, dim2=2).sum(1) > 0).all()
+    assert neurons.mean.shape == (5, 5 + 3 + 1) and (neurons.cov.diagonal(dim1=1, dim2=2).sum(1) > 0).all()
     assert ensemble.neurons(model.neurons["readout"]).mean.shape == (1, 5)
     first = torch.cat([getattr(ensemble[0], n) for n in model.neurons["hidden"]], 1)
     assert torch.equal(ensemble.samples(model.neurons["hidden"])[0], first)
     assert torch.allclose(ensemble(data[0][:4])[3], ensemble[3](data[0][:4]), atol=1e-13)
     assert not len(recwarn)
-    assert made(kind, bias=False, lags=3).neurons["hidden"] == [n for n in model.neurons["hidden"] if n[0] in "WV"]
+    assert made(bias=False, lags=3).neurons["hidden"] == ["W", "V"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_it_learns_a_sine(kind):
+def test_it_learns_a_sine():
     """Free-running over two periods after a short training, at many origins."""
     s = sine(160, 0.4)
     x, y = ms.windows(s, 24, horizon=1)
-    model = made(kind, 8, every=True)
+    model = made(8, every=True)
     adam = partial(torch.optim.Adam, lr=2e-2)
     net = ms.fit(model, (x, model.targets(x, y)), F.mse_loss, epochs=12, optimizer=adam, generator=ms.seeded(1))
     skill = ms.rolling_origin(net.forecast, s, 16, start=60, every=7, period=16)
@@ -231,20 +219,20 @@ BAD = sine(10).index_fill(0, torch.tensor(3), math.nan)
     ("call", "says"),
     [
         (lambda: ElmanRNN(0), r"n_hidden must be.*at least 1, got 0"),
-        (lambda: GRU(2, lags=0), r"lags must be.*at least 1, got 0"),
-        (lambda: GRU(2, horizon=1.5), r"horizon must be.*got 1\.5"),
+        (lambda: ElmanRNN(2, lags=0), r"lags must be.*at least 1, got 0"),
+        (lambda: ElmanRNN(2, horizon=1.5), r"horizon must be.*got 1\.5"),
         (lambda: ElmanRNN(2, channels=0), r"channels must be.*got 0"),
-        (lambda: ElmanRNN(2, every=True, steps=3), r"every answers after true samples.*steps=3"),
-        (lambda: made(GRU)(noise(2, 5, 3)), r"windows must be \(B, width\), got \(2, 5, 3\).*channels"),
-        (lambda: made(GRU, channels=2)(noise(2, 5, 3)), r"windows must be \(B, width, 2\), got \(2, 5, 3\)"),
-        (lambda: made(ElmanRNN, lags=6)(noise(2, 5)), r"windows must hold at least 6 samples, got 5"),
-        (lambda: made(ElmanRNN, lags=6).forecast(HISTORY[:5], 3), r"history has 5 samples, and the model needs 6"),
-        (lambda: made(ElmanRNN).forecast(HISTORY, 3, width=11), r"history has 10 samples, and the model needs 11"),
-        (lambda: made(ElmanRNN, lags=6).forecast(HISTORY, 3, width=5), r"width must be.*at least 6, got 5"),
-        (lambda: made(ElmanRNN).forecast(HISTORY, 0), r"steps must be.*at least 1, got 0"),
-        (lambda: made(ElmanRNN).forecast(HISTORY[:, None], 1), r"history must be \(T,\)"),
-        (lambda: made(ElmanRNN).forecast(BAD, 3), r"history has 1 non-finite rows, the first at 3"),
-        (lambda: made(GRU)(torch.stack([HISTORY, BAD])), r"windows must be finite, 1 are not, the first is 1: cut"),
+        (lambda: ElmanRNN(2, every=True, steps=3), r"every predicts after true samples.*steps=3"),
+        (lambda: made()(noise(2, 5, 3)), r"windows must be \(B, width\), got \(2, 5, 3\).*channels"),
+        (lambda: made(channels=2)(noise(2, 5, 3)), r"windows must be \(B, width, 2\), got \(2, 5, 3\)"),
+        (lambda: made(lags=6)(noise(2, 5)), r"windows must hold at least 6 samples, got 5"),
+        (lambda: made(lags=6).forecast(HISTORY[:5], 3), r"history has 5 samples, and the model needs 6"),
+        (lambda: made().forecast(HISTORY, 3, width=11), r"history has 10 samples, and the model needs 11"),
+        (lambda: made(lags=6).forecast(HISTORY, 3, width=5), r"width must be.*at least 6, got 5"),
+        (lambda: made().forecast(HISTORY, 0), r"steps must be.*at least 1, got 0"),
+        (lambda: made().forecast(HISTORY[:, None], 1), r"history must be \(T,\)"),
+        (lambda: made().forecast(BAD, 3), r"history has 1 non-finite rows, the first at 3"),
+        (lambda: made()(torch.stack([HISTORY, BAD])), r"windows must be finite, 1 are not, the first is 1: cut"),
     ],
 )
 def test_errors_name_the_argument(call, says):
@@ -253,7 +241,7 @@ def test_errors_name_the_argument(call, says):
 
 
 def test_a_runaway_is_named():
-    model = made(ElmanRNN, activation=lambda h: h, bias=False)
+    model = made(activation=lambda h: h, bias=False)
     with torch.no_grad():
         model.W.mul_(1e200)
     with pytest.raises(ValueError, match=r"non-finite value at step 3 of 5: it diverged"):

@@ -268,7 +268,7 @@ BAD = GOOD.clone().index_fill(0, torch.tensor(2), math.nan)
         (lambda: made(5, 2, horizon=2).forecast(GOOD[0, :4], 2), r"history has 4 samples, and the model needs 5"),
         (lambda: made(5, 2, horizon=2).forecast(BAD[2], 2), r"history has 5 non-finite rows"),
         (lambda: made(5, 2, horizon=2).forecast(GOOD[0], 0), r"steps must be.*at least 1"),
-        (lambda: made(5, 2).sample(0), r"size must be.*at least 1"),
+        (lambda: made(5, 2).sample(0), r"n_samples must be.*at least 1"),
         (lambda: made(5, 2).elbo(GOOD, n_draws=0), r"n_draws must be.*at least 1"),
         (lambda: ms.fit(made(5, 2), (BAD, BAD), negative_elbo), r"data must be finite"),
     ],

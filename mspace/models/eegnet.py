@@ -5,48 +5,45 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from numbers import Real
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import check_int
-from .hilbert import Hilbert
-from .histories import asked
-from .keras import Conv2d, Linear, norm, same
-from .projections import as_projection, unpacked, with_projection
+from ..checks import check_int, check_real
+from .histories import holds
+from .regions import as_projection, unpacked, with_projection
 
 __all__ = ["EEGNet", "HTNet"]
 
-AT_ONCE = 64  # trials that are answered at a time when no gradient is wanted: activations are large
+CHUNK = 64  # trials at a time when no gradient is wanted: activations are large
 
 
 class EEGNet(nn.Module):
     """A network for trials of many electrodes, (B, 1, C, T) to (B, n_out) (Lawhern and others 2018).
 
     Filters in time, filters in space for each of them, averages over 4 samples, a separable filter in time, averages
-    over 8, a dense layer. Answers are logits for `F.cross_entropy`, or numbers for `F.mse_loss`, such as a trace of the
-    hand. Normalisation, start and padding are those of Keras, in which it was written.
+    over 8, a dense layer. Outputs are logits for `F.cross_entropy`, or numbers for `F.mse_loss`, such as a trace of the
+    hand. Normalisation, initialisation and padding are those of Keras, in which it was written.
 
     In training mode `fit` and `bootstrap` train it as its authors did, normalised by the batch; after ``net.eval()``
-    they keep its statistics, which makes every trial's answer its own, as `sandwich`, `laplace` and `variational` need.
-    A few hundred steps pass until those gathered on the way have forgotten the start: after fewer take `at_rest`.
+    they keep its statistics, which makes a trial's output independent of the others, as `sandwich`, `laplace` and
+    `variational` need. The running statistics take a few hundred steps to forget the initial ones: after fewer take
+    `eval_mode`.
 
     Args:
         n_channels: C, the electrodes
         n_samples: T, at least 32
-        n_out: classes, or numbers to be answered
+        n_out: classes, or numbers to predict
         n_filters: F1, filters in time
         depth: D, filters in space for each of those
         n_pointwise: F2, F1 D if not given
         temporal: length k1 of the filters in time; half a second, or as long as the slowest oscillation
         separable: length k2 of the later ones, which see a quarter of the rate
-        dropout: share of the answers dropped in training
-        spatial_dropout: whether whole feature maps are dropped, in place of single numbers
+        dropout: share of the activations dropped in training
         max_norm: bounds of the norms of a filter in space and of a row of the dense layer, None for none: see
-            `keep_bounds`. To answer a trace in its own units leave the dense rows free, ``(1.0, None)``
-        generator: where the start is drawn from
+            `keep_bounds`. To predict a trace in its own units leave the dense rows free, ``(1.0, None)``
+        generator: of the initialisation
     """
 
     def __init__(
@@ -61,7 +58,6 @@ class EEGNet(nn.Module):
         temporal: int = 64,
         separable: int = 16,
         dropout: float = 0.25,
-        spatial_dropout: bool = False,
         max_norm: tuple[float | None, float | None] | None = (1.0, 0.25),
         generator: torch.Generator | None = None,
     ):
@@ -71,23 +67,20 @@ class EEGNet(nn.Module):
         t = check_int(n_samples, "n_samples", 32)
         k1, k2 = check_int(temporal, "temporal", 1, t), check_int(separable, "separable", 1, t)
         f2 = f1 * d if n_pointwise is None else check_int(n_pointwise, "n_pointwise", 1)
-        if isinstance(dropout, bool) or not isinstance(dropout, Real) or not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout!r}")
+        dropout = check_real(dropout, "dropout", 0, 1, "[)")
         self.n_channels, self.n_samples, self.bounds = c, t, _bounds(max_norm)
-        drop = nn.Dropout2d if spatial_dropout else nn.Dropout
-        self.temporal = Conv2d(1, f1, (1, k1), generator=generator)
-        self.feature = nn.Identity()
-        self.norm1 = norm(f1)
-        self.spatial = Conv2d(f1, f1 * d, (c, 1), groups=f1, generator=generator)
-        self.norm2, self.drop1 = norm(f1 * d), drop(dropout)
-        self.separable = Conv2d(f1 * d, f1 * d, (1, k2), groups=f1 * d, generator=generator)
-        self.pointwise = Conv2d(f1 * d, f2, (1, 1), generator=generator)
-        self.norm3, self.drop2 = norm(f2), drop(dropout)
-        self.dense = Linear(f2 * (t // 4 // 8), n_out, generator=generator)
+        self.temporal = _Conv2d(1, f1, (1, k1), generator=generator)
+        self.norm1 = _norm(f1)
+        self.spatial = _Conv2d(f1, f1 * d, (c, 1), groups=f1, generator=generator)
+        self.norm2, self.drop1 = _norm(f1 * d), nn.Dropout(dropout)
+        self.separable = _Conv2d(f1 * d, f1 * d, (1, k2), groups=f1 * d, generator=generator)
+        self.pointwise = _Conv2d(f1 * d, f2, (1, 1), generator=generator)
+        self.norm3, self.drop2 = _norm(f2), nn.Dropout(dropout)
+        self.dense = _Linear(f2 * (t // 4 // 8), n_out, generator=generator)
 
     @property
     def neurons(self) -> dict[str, str]:
-        """The names under which `weight_of` and ``ensemble.neurons`` find the filters.
+        """Return the names under which `weight_of` and ``ensemble.neurons`` find the filters.
 
         temporal (F1, k1), spatial (F1 D, C), separable (F1 D, k2), pointwise (F2, F1 D) and dense (n_out, F2 T'), with
         T' = T // 4 // 8 samples that are left.
@@ -108,100 +101,58 @@ class EEGNet(nn.Module):
                 length = rows.norm(dim=-1).clamp(min=bound)
                 weight.mul_((bound / length).reshape(*length.shape, *[1] * (own[name].ndim - 1)))
 
-    def at_rest(self, x: Tensor) -> EEGNet:
-        """A copy in evaluation mode whose normalisations have the statistics of these trials, all taken at once."""
-        resting = copy.deepcopy(self).eval()
-        layers = [m for m in resting.modules() if isinstance(m, nn.BatchNorm2d)]
+    def eval_mode(self, x: Tensor) -> EEGNet:
+        """Return a copy in evaluation mode whose normalisations have the statistics of these trials, taken at once."""
+        model = copy.deepcopy(self).eval()
+        layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
         momenta = [layer.momentum for layer in layers]
         for layer in layers:
             layer.train().momentum = 1.0  # one batch is all there is
         with torch.no_grad():
-            resting(x)
+            model(x)
         for layer, momentum in zip(layers, momenta):
             layer.eval().momentum = momentum
-        return resting
+        return model
 
     def forward(self, x: Tensor) -> Tensor:
         self._check(x)
         dependent = any(m.training for m in (self.norm1, self.norm2, self.norm3))
-        if dependent or torch.is_grad_enabled() or len(x) <= AT_ONCE:
-            return self._answer(x)
-        return torch.cat([self._answer(part) for part in x.split(AT_ONCE)])
+        if dependent or torch.is_grad_enabled() or len(x) <= CHUNK:
+            return self._output(x)
+        return torch.cat([self._output(part) for part in x.split(CHUNK)])
 
     def _check(self, x: Tensor) -> None:
         _check_trials(x, self.temporal.weight.dtype)
         if x.shape[2:] != (self.n_channels, self.n_samples):
             raise ValueError(f"x must be (B, 1, {self.n_channels}, {self.n_samples}), got {tuple(x.shape)}")
 
-    def _answer(self, x: Tensor) -> Tensor:
-        h = F.elu(self.norm2(self.spatial(self.norm1(self._filtered(x)))))
+    def _output(self, x: Tensor) -> Tensor:
+        h = F.elu(self.norm2(self.spatial(self.norm1(self._features(x)))))
         h = self.drop1(F.avg_pool2d(h, (1, 4)))
-        h = self.pointwise(self.separable(same(h, self.separable.kernel_size[1])))
+        h = self.pointwise(self.separable(_same(h, self.separable.kernel_size[1])))
         h = self.drop2(F.avg_pool2d(F.elu(self.norm3(h)), (1, 8)))
         return self.dense(h.flatten(1))
 
-    def _filtered(self, x: Tensor) -> Tensor:
-        """A feature of the filtered signals, (B, F1, C, T)."""
-        return self.feature(self.temporal(same(x, self.temporal.kernel_size[1])))
+    def _features(self, x: Tensor) -> Tensor:
+        """Return the filtered signals, (B, F1, C, T)."""
+        return self.temporal(_same(x, self.temporal.kernel_size[1]))
 
 
 class HTNet(EEGNet):
     """EEGNet on the envelopes of its filtered signals, in regions that subjects share (Peterson and others 2021).
 
     Electrodes lie elsewhere in each subject. A projection P (R, C) whose rows sum to one (see `regions`) takes the
-    envelopes to R regions. It belongs to the network, ``projection=``, or comes with the trials: `with_projection`
-    makes one tensor (B, 1, C, T + R) of both, so that trials of several subjects can be mixed. Without any, R = C.
-
-    Args:
-        n_channels: R, the regions, or the electrodes where nothing is projected
-        n_samples: T, of a trial without its projection
-        feature: of the analytic signal, as in `Hilbert`; "power" is the envelope
-        rate: samples a second, for the feature "frequency"
-        padding: as in `Hilbert`
-        projection: (R, C), for trials that come without
-        options: as of `EEGNet`
+    envelopes to R regions. It comes with the trials: `with_projection` makes one tensor (B, 1, C, T + R) of both, so
+    that trials of several subjects can be mixed. Without any, R = C. Options are those of `EEGNet`, with n_channels = R.
     """
 
-    def __init__(
-        self,
-        n_channels: int,
-        n_samples: int,
-        n_out: int,
-        *,
-        feature: str = "power",
-        rate: float | None = None,
-        padding: int = 0,
-        projection: Tensor | None = None,
-        **options,
-    ):
-        super().__init__(n_channels, n_samples, n_out, **options)
-        self.feature = Hilbert(feature, rate=rate, padding=check_int(padding, "padding", 0, self.n_samples - 1))
-        self.register_buffer("projection", None)
-        self._take(projection)
-
-    def _take(self, projection: Tensor | None) -> None:
-        given = None if projection is None else as_projection(projection, self.n_channels).to(self.temporal.weight)
-        if given is not None and given.ndim != 2:
-            raise ValueError(
-                f"projection must be one for all trials, ({self.n_channels}, C), got {tuple(given.shape)}: those of "
-                "several subjects come with the trials, see `with_projection`"
-            )
-        self.projection = given
-
-    def for_subject(self, projection: Tensor | None) -> HTNet:
-        """A copy for a subject with this projection (R, C)."""
-        other = copy.deepcopy(self)
-        other._take(projection)
-        return other
-
-    def electrode_weights(self, projection: Tensor | None = None) -> Tensor:
-        """The filters in space as weights of a subject's electrodes, (F1 D, C): ``weight @ P``."""
+    def electrode_weights(self, projection: Tensor) -> Tensor:
+        """Return the filters in space as weights of a subject's electrodes, (F1 D, C): ``weight @ P``."""
         w = self.spatial.weight.detach().flatten(1)
-        given = self.projection if projection is None else as_projection(projection, self.n_channels).to(w)
-        return w.clone() if given is None else w @ given
+        return w @ as_projection(projection, self.n_channels).to(w)
 
     def forward(self, x: Tensor, projection: Tensor | None = None) -> Tensor:
-        """Trials (B, 1, C, T), and their projection (R, C) or (B, R, C) where it is neither in x nor in the model."""
+        """Map trials (B, 1, C, T) to (B, n_out), with their projection (R, C) or (B, R, C) where it is not in x."""
         return super().forward(x if projection is None else with_projection(x, projection))
 
     def _packed(self, x: Tensor) -> bool:
@@ -209,17 +160,33 @@ class HTNet(EEGNet):
 
     def _check(self, x: Tensor) -> None:
         _check_trials(x, self.temporal.weight.dtype)
-        columns = self.n_channels if self.projection is None else self.projection.shape[-1]
-        if not self._packed(x) and x.shape[2:] != (columns, self.n_samples):
+        if not self._packed(x) and x.shape[2:] != (self.n_channels, self.n_samples):
+            r, t = self.n_channels, self.n_samples
             raise ValueError(
-                f"x must be (B, 1, {columns}, {self.n_samples}), or (B, 1, C, {self.n_samples + self.n_channels}) with its "
-                f"projection, as `with_projection` makes it, got {tuple(x.shape)}"
+                f"x must be (B, 1, {r}, {t}), or (B, 1, C, {t + r}) with its projection, as `with_projection` makes it, "
+                f"got {tuple(x.shape)}"
             )
 
-    def _filtered(self, x: Tensor) -> Tensor:
-        x, p = unpacked(x, self.n_channels) if self._packed(x) else (x, self.projection)
-        envelopes = super()._filtered(x)
+    def _features(self, x: Tensor) -> Tensor:
+        """Return the envelopes of the filtered signals in each region, (B, F1, R, T)."""
+        x, p = unpacked(x, self.n_channels) if self._packed(x) else (x, None)
+        envelopes = analytic(super()._features(x)).abs()
         return envelopes if p is None else p.unsqueeze(-3) @ envelopes
+
+
+def analytic(x: Tensor) -> Tensor:
+    """Return the analytic signal along the last axis: twice the positive frequencies of real numbers, (..., T) complex.
+
+    As `scipy.signal.hilbert`. The transform is circular: unless the signal closes, its first and last moments know
+    of each other.
+    """
+    n = x.shape[-1]
+    spectrum = torch.fft.rfft(x)
+    turned = x.new_ones(spectrum.shape[-1])
+    turned[0] = 0
+    if n % 2 == 0:
+        turned[-1] = 0  # the fastest oscillation is its own mirror
+    return torch.complex(x, torch.fft.irfft(spectrum * torch.complex(torch.zeros_like(turned), -turned), n))
 
 
 def _bounds(max_norm) -> dict[str, float]:
@@ -227,10 +194,8 @@ def _bounds(max_norm) -> dict[str, float]:
         return {}
     if not isinstance(max_norm, (tuple, list)) or len(max_norm) != 2:
         raise ValueError(f"max_norm must be a pair (filters in space, dense rows) or None, got {max_norm!r}")
-    bounds = {name: b for name, b in zip(("spatial.weight", "dense.weight"), max_norm) if b is not None}
-    if not all(isinstance(b, Real) and 0 < b < math.inf for b in bounds.values()):
-        raise ValueError(f"max_norm must hold positive numbers, or None for no bound, got {max_norm!r}")
-    return bounds
+    layers = zip(("spatial.weight", "dense.weight"), max_norm)
+    return {name: check_real(b, "max_norm, where it is not None,") for name, b in layers if b is not None}
 
 
 def _check_trials(x: Tensor, dtype: torch.dtype) -> None:
@@ -238,5 +203,47 @@ def _check_trials(x: Tensor, dtype: torch.dtype) -> None:
         raise ValueError(f"x must be float32 or float64, as the model is ({dtype}), got {x.dtype}: convert one of them")
     if x.ndim != 4 or x.shape[1] != 1 or len(x) == 0:
         raise ValueError(f"x must be trials (B, 1, channels, time), got {tuple(x.shape)}: x.unsqueeze(1) adds the axis")
-    if asked(torch.isfinite(x).all()) is False:
+    if holds(torch.isfinite(x).all()) is False:
         raise ValueError("x must be finite, got NaN or infinity: cut those trials out")
+
+
+class _Conv2d(nn.Conv2d):
+    """A convolution without bias initialised by Glorot's rule, uniform, with Keras' count of inputs and outputs."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int], *, groups: int = 1, generator=None):
+        self._generator = generator
+        super().__init__(inputs, outputs, kernel, groups=groups, bias=False)
+        self._generator = None  # an initialisation drawn later, as in torch, comes from the global stream
+
+    def reset_parameters(self) -> None:
+        _glorot(self.weight, self.in_channels, self.out_channels // self.groups, self._generator)
+
+
+class _Linear(nn.Linear):
+    """A dense layer initialised by Glorot's rule, uniform, its bias at zero."""
+
+    def __init__(self, inputs: int, outputs: int, *, generator=None):
+        self._generator = generator
+        super().__init__(inputs, outputs)
+        self._generator = None
+
+    def reset_parameters(self) -> None:
+        _glorot(self.weight, self.in_features, self.out_features, self._generator)
+        nn.init.zeros_(self.bias)
+
+
+def _norm(features: int) -> nn.BatchNorm2d:
+    """Return batch normalisation with Keras' constants: its momentum of 0.99 is one of 0.01 in torch."""
+    return nn.BatchNorm2d(features, eps=1e-3, momentum=0.01)
+
+
+def _same(x: Tensor, kernel: int) -> Tensor:
+    """Pad the last axis with zeros, so that a convolution keeps its length: (kernel - 1) // 2 of them before."""
+    before = (kernel - 1) // 2
+    return F.pad(x, (before, kernel - 1 - before))
+
+
+def _glorot(weight: Tensor, inputs: int, outputs: int, generator) -> None:
+    bound = math.sqrt(6 / (math.prod(weight.shape[2:]) * (inputs + outputs)))
+    with torch.no_grad():
+        weight.uniform_(-bound, bound, generator=generator)

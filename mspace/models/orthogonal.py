@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from .dense import linear
+from .mlp import as_function, linear
 
 __all__ = ["OrthogonalAutoencoder"]
 
@@ -34,7 +34,7 @@ class OrthogonalAutoencoder(nn.Module):
         gain: whether every number of the code has a factor, trained, at first 1. Without it no output is longer
             than its input (apart from the biases), which only an identity activation can afford.
         bias: whether the layers have one; without biases the subspace is that of SSA rather than of PCA
-        generator: where the start is drawn from: Haar's distribution, that of no preferred direction
+        generator: of the initialisation by Haar's distribution, that of no preferred direction
     """
 
     def __init__(
@@ -58,14 +58,14 @@ class OrthogonalAutoencoder(nn.Module):
         self._options |= {"activation": activation, "output": output}
         self.encoder = linear(n_inputs, n_hidden, bias=bias, generator=generator)
         self.decoder = linear(n_hidden, n_inputs if n_outputs is None else n_outputs, bias=bias, generator=generator)
-        self.activation, self.output = _function("activation", activation), _function("output", output)
+        self.activation, self.output = as_function("activation", activation), as_function("output", output)
         self.gain = nn.Parameter(torch.ones(n_hidden)) if gain else None
         for name in ("encoder", "decoder"):
             if constrain in (name, "both"):
                 _constrain(name, getattr(self, name), n_hidden, generator)
 
     def reset_parameters(self) -> None:
-        """Begin anew, the orthonormal layers too; as in torch, from the global stream."""
+        """Initialise again, the orthonormal layers too; as in torch, from the global stream."""
         with torch.no_grad():
             for layer in (self.encoder, self.decoder):
                 layer.reset_parameters()  # of an orthonormal layer that is the bias only
@@ -75,7 +75,7 @@ class OrthogonalAutoencoder(nn.Module):
                 self.gain.fill_(1.0)
 
     def hidden(self, x: Tensor) -> Tensor:
-        """The code of x, as the decoder receives it: (..., n_inputs) to (..., n_hidden)."""
+        """Return the code of x, as the decoder receives it: (..., n_inputs) to (..., n_hidden)."""
         code = self.activation(self.encoder(x))
         return code if self.gain is None else code * self.gain
 
@@ -119,7 +119,7 @@ class Cayley(nn.Module):
 
     torch's own `orthogonal` has three maps. Householder's reflections have no batching rule, so under `vmap` they
     warn and run member by member; `cayley` and `matrix_exp` batch, but work with n by n matrices, and complete the
-    start to such a matrix from the global stream. The price here: turns by exactly half a circle are out of reach,
+    initial weight to such a matrix from the global stream. The price here: turns by exactly half a circle are out of reach,
     and so are, for a square matrix, those of the other determinant.
     """
 
@@ -138,7 +138,7 @@ class Cayley(nn.Module):
         return turned.mT if wide else turned
 
     def right_inverse(self, weight: Tensor) -> Tensor:
-        """What an assignment to the weight does: the new weight is the base, and not turned."""
+        """Make an assigned weight the base, without a turn."""
         error = _distance_to_orthonormal(weight)
         if weight.shape != self.base.shape or not error < 1e-4:
             raise ValueError(
@@ -157,7 +157,7 @@ class Cayley(nn.Module):
 
 
 def haar(rows: int, columns: int, generator: torch.Generator | None = None) -> Tensor:
-    """A matrix with orthonormal columns, or rows if it is wide, drawn without a preferred direction."""
+    """Draw a matrix with orthonormal columns, or rows if it is wide, without a preferred direction."""
     z = torch.randn(max(rows, columns), min(rows, columns), generator=generator, dtype=torch.float64)
     q, r = torch.linalg.qr(z)
     q = q * torch.where(r.diagonal() < 0, -1.0, 1.0)  # LAPACK chooses the signs of r, which biases q
@@ -175,17 +175,6 @@ def _constrain(name: str, layer: nn.Linear, n_hidden: int, generator) -> None:
     parametrize.register_parametrization(layer, "weight", Cayley(layer.weight))
 
 
-def _function(name: str, given):
-    if given is None:
-        return nn.Identity()
-    if isinstance(given, nn.Module):
-        return copy.deepcopy(given)
-    given = given() if isinstance(given, type) and issubclass(given, nn.Module) else given
-    if not callable(given):
-        raise ValueError(f"{name} must be a module, its class or a function of a tensor, got {given!r}")
-    return given
-
-
 def _tall(weight: Tensor) -> Tensor:
     return weight if weight.shape[-2] >= weight.shape[-1] else weight.mT
 
@@ -196,7 +185,7 @@ def _distance_to_orthonormal(weight: Tensor) -> float:
 
 
 def _polished(weight: Tensor) -> Tensor:
-    """The orthonormal matrix nearest to one that nearly is: two of Newton's steps, each of which squares the error."""
+    """Return the orthonormal matrix nearest to one that nearly is: two Newton steps, each of which squares the error."""
     y = _tall(weight)
     for _ in range(2):
         y = y @ (3 * torch.eye(y.shape[-1], dtype=y.dtype, device=y.device) - y.mT @ y) / 2

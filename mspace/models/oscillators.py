@@ -8,14 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import as_tensor, check_int
-from .dense import linear
-from .ode import NeuralODE
+from .mlp import linear
+from .neural_ode import NeuralODE
 
 __all__ = ["Oscillators", "oscillator_ode", "responses"]
 
 OWN = {
     "channels",
-    "clock",
     "irregular",
     "encoder",
     "field",
@@ -123,6 +122,6 @@ def responses(model: NeuralODE) -> Tensor:
     solving anything.
     """
     units = torch.eye(model.n_latent).to(next(model.parameters()))
-    states = model._along(torch.cat([units, 0 * units[:1]]), torch.arange(model.horizon + 1)).states
-    answers = model._decode(states[1:])
+    states = model.solve_from(torch.cat([units, 0 * units[:1]]), torch.arange(model.horizon + 1)).states
+    answers = model.decode(states[1:])
     return answers[:-1] - answers[-1]

@@ -1,139 +1,43 @@
-"""Recurrent networks that continue a series: the paper's (its section 2.3), and one with gates."""
+"""The paper's recurrent network (its section 2.3), which continues a series, and a gated cell for ODE-RNNs."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from ..checks import check_int
-from .cells import ElmanCell, GRUCell
-from .dense import linear
-from .histories import checked, last_samples, settled
-from .orthogonal import _function
+from .histories import checked, checked_forecast, last_samples
+from .mlp import as_function, linear
 
-__all__ = ["GRU", "ElmanRNN"]
+__all__ = ["ElmanRNN", "GRUCell"]
 
 Function = Callable[[Tensor], Tensor]
+RADIUS = 0.95  # of the initial recurrence: a memory of some twenty steps, and none that grows
 
 
-class _Recurrent:
-    """Around a cell: which samples it reads, and what is read off its state."""
-
-    lags: int
-    horizon: int
-    steps: int
-    channels: int | None
-    every: bool
-    output: Function
-
-    def _read(self, *, lags, horizon, steps, channels, every, output, bias, generator) -> None:
-        if every and steps is not None:
-            raise ValueError(
-                f"every answers after true samples and steps after the model's own, got both, steps={steps}"
-            )
-        self.horizon, self.lags = check_int(horizon, "horizon", 1), lags
-        self.steps = self.horizon if steps is None else check_int(steps, "steps", 1)
-        self.channels, self.every, self.output = channels, bool(every), _function("output", output)
-        self.readout = linear(self.n_hidden, self.horizon * (channels or 1), bias=bias, generator=generator)
-
-    @property
-    def neurons(self) -> dict[str, list[str]]:
-        """The names under which `weight_of` and ``ensemble.neurons`` find the units, and what is read off them."""
-        return {"hidden": [n for n in self.rows if getattr(self, n) is not None], "readout": ["readout"]}
-
-    def reset_parameters(self) -> None:
-        """Begin anew; as in torch, from the global stream."""
-        self._draw()
-        self.readout.reset_parameters()
-
-    def states(self, x: Tensor) -> Tensor:
-        """The state after every sample but the first ``lags - 1``: (B, width[, m]) to (B, width - lags + 1, n_hidden)."""
-        return torch.stack(self._follow(None, checked(x, self.channels, self.lags)), 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, width[, m]) to (B, steps[, m]); with `every` to (B, width - lags + 1, horizon[, m])."""
-        if self.every:
-            return self._answer(self.states(x))
-        return self._continue(checked(x, self.channels, self.lags), self.steps)
-
-    def targets(self, x: Tensor, y: Tensor) -> Tensor:
-        """What `every` is to answer on windows (B, width[, m]) and their horizons (B, horizon[, m])."""
-        both = torch.cat([checked(x, self.channels, self.lags), checked(y, self.channels, self.horizon)], 1)
-        both = both[:, self.lags : x.shape[1] + self.horizon].unfold(1, self.horizon, 1)
-        return both if self.channels is None else both.transpose(2, 3)
-
-    def forecast(self, history, steps: int, *, width: int | None = None, batched: bool = False) -> Tensor:
-        """Continue a history: its samples are read once, then the state rolls on, fed with its own answers.
-
-        Args:
-            history: (T[, m]), or (B, T[, m]) if `batched`
-            width: how many last samples are read; default all
-
-        Returns:
-            (steps[, m]), or (B, steps[, m])
-        """
-        steps = check_int(steps, "steps", 1)
-        past = last_samples(self, history, self.channels, self.lags, width, batched)
-        with torch.no_grad():
-            return settled(self._continue(past, steps), batched)
-
-    def _follow(self, h: Tensor | None, x: Tensor, *, given: bool = True) -> list[Tensor]:
-        """The states after each window of `lags` samples in x, which are given, or the network's own answers."""
-        n = x.shape[1] - self.lags + 1
-        if n == 1:
-            views = x.reshape(len(x), 1, -1)
-        elif given:
-            views = x.reshape(len(x), x.shape[1], -1).unfold(1, self.lags, 1).transpose(2, 3).flatten(2)
-        else:  # slices and not `unfold`, whose gradient vmap takes member by member
-            views = torch.cat([x[:, i : i + n].reshape(len(x), n, -1) for i in range(self.lags)], 2)
-        drives, law, states = self.drive(views), self.law(), []
-        h = x.new_zeros(len(x), self.n_hidden) if h is None else h
-        for drive in drives.unbind(1):
-            h = law(h, drive)
-            states.append(h)
-        return states
-
-    def _continue(self, x: Tensor, steps: int) -> Tensor:
-        h, recent, made, answers = self._follow(None, x)[-1], x, 0, []
-        while True:
-            y = self._answer(h)[:, : steps - made]
-            answers.append(y)
-            made += y.shape[1]
-            if made >= steps:
-                return torch.cat(answers, 1)
-            recent = torch.cat([recent[:, recent.shape[1] - self.lags + 1 :], y], 1)
-            h = self._follow(h, recent, given=False)[-1]
-
-    def _answer(self, h: Tensor) -> Tensor:
-        """States (..., n_hidden) to (..., horizon[, m])."""
-        y = self.output(self.readout(h))
-        return y if self.channels is None else y.unflatten(-1, (self.horizon, self.channels))
-
-    def extra_repr(self) -> str:
-        names = ("lags", "horizon", "steps", "channels", "every")
-        return f"n_hidden={self.n_hidden}, " + ", ".join(f"{name}={getattr(self, name)}" for name in names)
-
-
-class ElmanRNN(_Recurrent, ElmanCell):
-    """The paper's recurrent network, ``h_t = tanh(W h_{t-1} + V x_t + b)`` from ``h_0 = 0``, then ``w_o h_t + c``.
+class ElmanRNN(nn.Module):
+    """``h_t = activation(W h_{t-1} + V x_t + b)`` from ``h_0 = 0``, then ``output(w_o h_t + c)`` (Elman 1990).
 
     As the paper has it, x_t is the last `lags` samples, there are no biases and the output is a tanh, which only
-    reaches series within (-1, 1): ``ElmanRNN(d, lags=h, bias=False, output=torch.tanh)``.
+    reaches series within (-1, 1): ``ElmanRNN(d, lags=h, bias=False, output=torch.tanh)``. W is (n_hidden, n_hidden),
+    V (n_hidden, lags * m), b a column (n_hidden, 1), so that ``["W", "V", "b"]`` names whole rows for `weight_of`.
 
     Args:
         n_hidden: length of the state, the number of neurons
         lags: how many samples the network sees at a time, the length of x_t
         horizon: how many samples the state is read out into
-        steps: how many samples `forward` answers; beyond `horizon` they continue from its own answers. So
+        steps: how many samples `forward` predicts; beyond `horizon` they continue from its own predictions. So
             ``horizon=1, steps=p`` trains on the free run, and the default directly
         channels: the number of series that are forecast together, None for a plain one
-        every: `forward` answers after every sample rather than after the last (teacher forcing); see `targets`
+        every: `forward` predicts after every sample rather than after the last (teacher forcing); see `targets`
         activation: any function of a tensor, a module (it is copied) or its class
         output: likewise, of what is read out, None for none
         bias: whether there are any
-        generator: where the start is drawn from; the recurrence starts with a spectral radius of 0.95
+        generator: of the initialisation; the recurrence has a spectral radius of 0.95
     """
 
     def __init__(
@@ -150,32 +54,153 @@ class ElmanRNN(_Recurrent, ElmanCell):
         bias: bool = True,
         generator: torch.Generator | None = None,
     ):
-        n_inputs = _inputs(lags, channels)
-        super().__init__(n_inputs, n_hidden, activation=activation, bias=bias, generator=generator)
-        around = {"lags": lags, "horizon": horizon, "steps": steps, "channels": channels, "every": every}
-        self._read(**around, output=output, bias=bias, generator=generator)
+        super().__init__()
+        if every and steps is not None:
+            raise ValueError(f"every predicts after true samples and steps after its own, got both, steps={steps}")
+        self.lags, self.horizon = check_int(lags, "lags", 1), check_int(horizon, "horizon", 1)
+        self.n_hidden = check_int(n_hidden, "n_hidden", 1)
+        self.channels, self.every = None if channels is None else check_int(channels, "channels", 1), bool(every)
+        self.steps = self.horizon if steps is None else check_int(steps, "steps", 1)
+        self.activation, self.output = as_function("activation", activation), as_function("output", output)
+        m = self.channels or 1
+        self.W, self.V = _empty(self.n_hidden, self.n_hidden), _empty(self.n_hidden, self.lags * m)
+        self.b = _empty(self.n_hidden, 1) if bias else None
+        self._draw(generator)
+        self.readout = linear(self.n_hidden, self.horizon * m, bias=bias, generator=generator)
+
+    def _draw(self, generator: torch.Generator | None = None) -> None:
+        """Draw uniform weights as torch does, and scale the recurrence to a spectral radius."""
+        for parameter, inputs in ((self.W, self.n_hidden), (self.V, self.V.shape[1]), (self.b, self.n_hidden)):
+            _uniform(parameter, inputs, generator)
+        with torch.no_grad():
+            self.W.mul_(RADIUS / torch.linalg.eigvals(self.W).abs().max())
+
+    def reset_parameters(self) -> None:
+        """Initialise again; as in torch, from the global stream."""
+        self._draw()
+        self.readout.reset_parameters()
+
+    @property
+    def neurons(self) -> dict[str, list[str]]:
+        """Return the names under which `weight_of` and ``ensemble.neurons`` find the units, and the rows of the readout."""
+        return {"hidden": ["W", "V"] if self.b is None else ["W", "V", "b"], "readout": ["readout"]}
+
+    def states(self, x: Tensor) -> Tensor:
+        """Return states after every sample from the ``lags``-th on: (B, width[, m]) to (B, width - lags + 1, n_hidden)."""
+        return torch.stack(self._follow(None, checked(x, self.channels, self.lags)), 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, width[, m]) to (B, steps[, m]); with `every` to (B, width - lags + 1, horizon[, m])."""
+        if self.every:
+            return self._predict(self.states(x))
+        return self._continue(checked(x, self.channels, self.lags), self.steps)
+
+    def targets(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the targets of `every` for windows (B, width[, m]) and their horizons (B, horizon[, m])."""
+        both = torch.cat([checked(x, self.channels, self.lags), checked(y, self.channels, self.horizon)], 1)
+        both = both[:, self.lags : x.shape[1] + self.horizon].unfold(1, self.horizon, 1)
+        return both if self.channels is None else both.transpose(2, 3)
+
+    def forecast(self, history, steps: int, *, width: int | None = None, batched: bool = False) -> Tensor:
+        """Continue a history: its samples are read once, then the state rolls on, fed with its own predictions.
+
+        Args:
+            history: (T[, m]), or (B, T[, m]) if `batched`
+            width: how many last samples are read; default all
+
+        Returns:
+            (steps[, m]), or (B, steps[, m])
+        """
+        steps = check_int(steps, "steps", 1)
+        past = last_samples(self, history, self.channels, self.lags, width, batched)
+        with torch.no_grad():
+            return checked_forecast(self._continue(past, steps), batched)
+
+    def _follow(self, h: Tensor | None, x: Tensor, *, observed: bool = True) -> list[Tensor]:
+        """Return the states after each window of `lags` samples in x, observed or the network's own predictions."""
+        n = x.shape[1] - self.lags + 1
+        if n == 1:
+            views = x.reshape(len(x), 1, -1)
+        elif observed:
+            views = x.reshape(len(x), x.shape[1], -1).unfold(1, self.lags, 1).transpose(2, 3).flatten(2)
+        else:  # slices and not `unfold`, whose gradient vmap takes member by member
+            views = torch.cat([x[:, i : i + n].reshape(len(x), n, -1) for i in range(self.lags)], 2)
+        drives, states = F.linear(views, self.V, None if self.b is None else self.b.squeeze(-1)), []
+        h = x.new_zeros(len(x), self.n_hidden) if h is None else h
+        for drive in drives.unbind(1):
+            h = self.activation(F.linear(h, self.W) + drive)
+            states.append(h)
+        return states
+
+    def _continue(self, x: Tensor, steps: int) -> Tensor:
+        h, recent, made, outputs = self._follow(None, x)[-1], x, 0, []
+        while True:
+            y = self._predict(h)[:, : steps - made]
+            outputs.append(y)
+            made += y.shape[1]
+            if made >= steps:
+                return torch.cat(outputs, 1)
+            recent = torch.cat([recent[:, recent.shape[1] - self.lags + 1 :], y], 1)
+            h = self._follow(h, recent, observed=False)[-1]
+
+    def _predict(self, h: Tensor) -> Tensor:
+        """Map states (..., n_hidden) to (..., horizon[, m])."""
+        y = self.output(self.readout(h))
+        return y if self.channels is None else y.unflatten(-1, (self.horizon, self.channels))
+
+    def extra_repr(self) -> str:
+        names = ("n_hidden", "lags", "horizon", "steps", "channels", "every")
+        return ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
 
-class GRU(_Recurrent, GRUCell):
-    """A recurrent network of gated units, which hold on to what they have seen; arguments as of `ElmanRNN`."""
+class GRUCell(nn.Module):
+    """Gated units as in `torch.nn.GRU` (Cho and others 2014), each gate with weights of its own.
 
-    def __init__(
-        self,
-        n_hidden: int,
-        *,
-        lags: int = 1,
-        horizon: int = 1,
-        steps: int | None = None,
-        channels: int | None = None,
-        every: bool = False,
-        output: Function | None = None,
-        bias: bool = True,
-        generator: torch.Generator | None = None,
-    ):
-        super().__init__(_inputs(lags, channels), n_hidden, bias=bias, generator=generator)
-        around = {"lags": lags, "horizon": horizon, "steps": steps, "channels": channels, "every": every}
-        self._read(**around, output=output, bias=bias, generator=generator)
+    ``r = sigmoid(W_r h + V_r x + b_r)``, ``z = sigmoid(W_z h + V_z x + b_z)``,
+    ``n = tanh(r * (W_n h + c_n) + V_n x + b_n)``, and the next state is ``(1 - z) * n + z * h``. A unit is a row of all
+    of these side by side.
+    """
+
+    rows = ("W_r", "W_z", "W_n", "V_r", "V_z", "V_n", "b_r", "b_z", "b_n", "c_n")
+
+    def __init__(self, n_inputs: int, n_hidden: int, *, generator: torch.Generator | None = None):
+        super().__init__()
+        n_inputs, self.n_hidden = check_int(n_inputs, "n_inputs", 1), check_int(n_hidden, "n_hidden", 1)
+        columns = {"W": self.n_hidden, "V": n_inputs, "b": 1, "c": 1}
+        for name in self.rows:
+            setattr(self, name, _empty(self.n_hidden, columns[name[0]]))
+        self._draw(generator)
+
+    def _draw(self, generator: torch.Generator | None = None) -> None:
+        for name in self.rows:
+            _uniform(getattr(self, name), self.n_hidden, generator)
+
+    def reset_parameters(self) -> None:
+        """Initialise again; as in torch, from the global stream."""
+        self._draw()
+
+    def drive(self, x: Tensor) -> Tensor:
+        """Return what inputs (..., n_inputs) add to the three gates, (..., 3 n_hidden)."""
+        bias = torch.cat([self.b_r, self.b_z, self.b_n]).squeeze(-1)
+        return F.linear(x, torch.cat([self.V_r, self.V_z, self.V_n]), bias)
+
+    def transition(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return the map from a state and a drive to the next state."""
+        weight, d, inner = torch.cat([self.W_r, self.W_z, self.W_n]), self.n_hidden, self.c_n.squeeze(-1)
+
+        def transition(h: Tensor, drive: Tensor) -> Tensor:
+            own = F.linear(h, weight)
+            r, z = torch.sigmoid(own[..., : 2 * d] + drive[..., : 2 * d]).split(d, -1)
+            n = torch.tanh(r * (own[..., 2 * d :] + inner) + drive[..., 2 * d :])
+            return n + z * (h - n)
+
+        return transition
 
 
-def _inputs(lags: int, channels: int | None) -> int:
-    return check_int(lags, "lags", 1) * (1 if channels is None else check_int(channels, "channels", 1))
+def _empty(rows: int, columns: int) -> nn.Parameter:
+    return nn.Parameter(torch.empty(rows, columns))
+
+
+def _uniform(parameter: nn.Parameter | None, inputs: int, generator) -> None:
+    if parameter is not None:
+        nn.init.uniform_(parameter, -1 / math.sqrt(inputs), 1 / math.sqrt(inputs), generator=generator)

@@ -1,4 +1,4 @@
-"""Solutions of ordinary differential equations that gradients pass through, and `torch.func.vmap` where steps are fixed."""
+"""Solvers of ordinary differential equations that gradients pass through, and `torch.func.vmap` where steps are fixed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..checks import as_tensor, check_int
-from .histories import asked
+from .histories import holds
 
 __all__ = ["Field", "Solution", "dopri5", "finite", "increasing", "rk4", "step"]
 
@@ -19,14 +19,14 @@ Field = Callable[[Tensor, Tensor], Tensor]  # (time, state) -> velocity, the sta
 
 
 class Solution(NamedTuple):
-    """States at every time asked, (T, ..., d), and how often the field was evaluated for them."""
+    """States at the times (T, ..., d), and how often the field was evaluated for them."""
 
     states: Tensor
     evaluations: int
 
 
 def rk4(field: Field, start: Tensor, times: Tensor, *, n_steps: int | None = None) -> Solution:
-    """Kutta's 3/8 rule, of fourth order, the fixed steps of torchdiffeq's "rk4".
+    """Solve by Kutta's 3/8 rule, of fourth order, the fixed steps of torchdiffeq's "rk4".
 
     Args:
         field: (time, state) -> velocity
@@ -38,51 +38,46 @@ def rk4(field: Field, start: Tensor, times: Tensor, *, n_steps: int | None = Non
 
     Raises:
         ValueError: when times do not increase, or the solution leaves the finite numbers, naming where. Inside
-            `vmap` nothing can be asked, and such a solution goes on as infinity or NaN.
+            `vmap` no value can be read, and such a solution goes on as infinity or NaN.
     """
     start, times = _start(start, times)
     if n_steps is None:
         states = [start]
         for a, b in pairwise(times.unbind(-1)):
-            states.append(step(field, _beside(a, start), _beside(b, start), states[-1])[0])
+            states.append(step(field, _column(a, start), _column(b, start), states[-1])[0])
         return Solution(finite(torch.stack(states), times), 4 * (len(states) - 1))
     n_steps = check_int(n_steps, "n_steps", 1)
     share = torch.arange(n_steps + 1, dtype=times.dtype, device=times.device) / n_steps
     first, last = times[..., :1], times[..., -1:]
     ends = (first + share * (last - first)).unbind(-1)
     states, slopes = [start], []
-    for a, b in pairwise(_beside(t, start) for t in ends):
+    for a, b in pairwise(_column(t, start) for t in ends):
         state, slope = step(field, a, b, states[-1])
         states.append(state)
         slopes.append(slope)
-    slopes.append(field(_beside(ends[-1], start), states[-1]))
-    made = finite(torch.stack(states), torch.stack(ends, -1))
-    return Solution(_between(made, torch.stack(slopes), times, n_steps), 4 * n_steps + 1)
+    slopes.append(field(_column(ends[-1], start), states[-1]))
+    states_at_ends = finite(torch.stack(states), torch.stack(ends, -1))
+    return Solution(_between(states_at_ends, torch.stack(slopes), times, n_steps), 4 * n_steps + 1)
 
 
 def dopri5(
     field: Field, start: Tensor, times: Tensor, *, rtol: float = 1e-5, atol: float = 1e-6, max_steps: int = 10_000
 ) -> Solution:
-    """Dormand and Prince's pair with steps chosen by the error, from torchdiffeq; arguments as of `rk4`.
+    """Solve by Dormand and Prince's pair with steps chosen by the error, from torchdiffeq; arguments as of `rk4`.
 
-    One call for all examples if they share the times; else one from each time to the next, in which every example's
-    clock runs at its own pace. `vmap` cannot follow: members of an ensemble are trained one after another.
+    All examples share the times (T,). `vmap` cannot follow: members of an ensemble are trained one after another.
     """
     try:
         from torchdiffeq import odeint
     except ImportError as why:
         raise ImportError("dopri5 needs torchdiffeq: pip install torchdiffeq, or take rk4") from why
     start, times = _start(start, times)
+    if times.ndim != 1:
+        raise ValueError(f"times must be (T,) for dopri5, got {tuple(times.shape)}: take rk4 where examples differ in them")
     counted = _Counted(field)
     options = {"method": "dopri5", "rtol": rtol, "atol": atol, "options": {"max_num_steps": max_steps}}
     try:
-        if times.ndim == 1:
-            return Solution(finite(odeint(counted, start, times, **options), times), counted.calls)
-        states = [start]
-        for a, b in pairwise(times.unsqueeze(-1).unbind(-2)):
-            own = counted.paced(a, b)
-            states.append(odeint(own, states[-1], times.new_tensor([0.0, 1.0]), **options)[1])
-        return Solution(finite(torch.stack(states), times), counted.calls)
+        return Solution(finite(odeint(counted, start, times, **options), times), counted.calls)
     except AssertionError as why:  # torchdiffeq's way to say that it cannot go on
         raise ValueError(
             f"the solution could not be followed beyond time {counted.reached:.4g} of {float(times.max()):.4g} ({why}), "
@@ -91,7 +86,7 @@ def dopri5(
 
 
 class _Counted:
-    """A field that knows how often it was asked, and how far."""
+    """A field that counts its evaluations, and keeps the last time reached."""
 
     def __init__(self, field: Field):
         self.field, self.calls, self.reached = field, 0, float("-inf")
@@ -101,19 +96,15 @@ class _Counted:
         self.reached = max(self.reached, float(t.detach().max()))
         return self.field(t, z)
 
-    def paced(self, a: Tensor, b: Tensor) -> Field:
-        """The same between a and b (B, 1), in a time that runs from 0 to 1 for every example."""
-        return lambda s, z: (b - a) * self(a + s * (b - a), z)
-
 
 def increasing(times: Tensor, name: str = "times") -> Tensor:
-    """Times (..., T) that increase, T >= 2."""
+    """Return times (..., T) that increase, T >= 2."""
     if times.ndim not in (1, 2) or times.shape[-1] < 2:
         raise ValueError(f"{name} must be (T,), or (B, T), with T >= 2, got {tuple(times.shape)}")
-    if asked(torch.isfinite(times).all()) is False:
+    if holds(torch.isfinite(times).all()) is False:
         raise ValueError(f"{name} must be finite, got {int((~torch.isfinite(times)).sum())} that are not")
     back = times.diff(dim=-1) <= 0
-    if asked(back.any()):
+    if holds(back.any()):
         at = back.nonzero()[0].tolist()
         row = times[at[0]] if times.ndim == 2 else times
         a, b = row[at[-1]].item(), row[at[-1] + 1].item()
@@ -129,18 +120,18 @@ def _start(start: Tensor, times) -> tuple[Tensor, Tensor]:
         raise ValueError(
             f"start must be (..., d), (B, d) for times (B, T), got {tuple(start.shape)}, {tuple(times.shape)}"
         )
-    if asked(torch.isfinite(start).all()) is False:
+    if holds(torch.isfinite(start).all()) is False:
         raise ValueError(f"start must be finite, got {int((~torch.isfinite(start)).sum())} numbers that are not")
     return start, times.to(start)
 
 
-def _beside(t: Tensor, state: Tensor) -> Tensor:
-    """A time (), or (B,) as a column beside states (B, d)."""
+def _column(t: Tensor, state: Tensor) -> Tensor:
+    """Return a time (), or (B,) as a column beside states (B, d)."""
     return t.unsqueeze(-1) if t.ndim else t
 
 
 def _number(h: Tensor) -> Tensor | float:
-    """A length as a plain number if nothing hangs on it: cheaper by a tenth than a tensor of no dimension."""
+    """Return a length as a plain number where it can be: cheaper by a tenth than a tensor of no dimension."""
     if h.ndim or h.requires_grad:
         return h
     try:
@@ -150,7 +141,7 @@ def _number(h: Tensor) -> Tensor | float:
 
 
 def step(field: Field, a: Tensor, b: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """The state at b, and the velocity at a."""
+    """Return the state at b, and the velocity at a."""
     h = _number(b - a)
     k1 = field(a, z)
     k2 = field(a + h / 3, z + h / 3 * k1)
@@ -160,7 +151,7 @@ def step(field: Field, a: Tensor, b: Tensor, z: Tensor) -> tuple[Tensor, Tensor]
 
 
 def _between(states: Tensor, slopes: Tensor, times: Tensor, n_steps: int) -> Tensor:
-    """Hermite's cubic through the ends of the steps (n_steps + 1, ..., d), at the times: (T, ..., d)."""
+    """Interpolate by Hermite's cubic through the ends of the steps (n_steps + 1, ..., d), at the times: (T, ..., d)."""
     first, last = times[..., :1], times[..., -1:]
     at = (times - first) / (last - first) * n_steps
     step = at.detach().floor().clamp(max=n_steps - 1)
@@ -175,9 +166,9 @@ def _between(states: Tensor, slopes: Tensor, times: Tensor, n_steps: int) -> Ten
 
 
 def finite(states: Tensor, times: Tensor) -> Tensor:
-    """States (T, ..., d) at times (T,) or (B, T), refused where they blew up."""
+    """Return states (T, ..., d) at times (T,) or (B, T), all of them finite."""
     good = torch.isfinite(states)
-    if asked(good.all()) is not False:
+    if holds(good.all()) is not False:
         return states
     bad = (~good).flatten(1).any(1)
     at = int(bad.nonzero()[0])

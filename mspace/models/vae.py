@@ -1,4 +1,4 @@
-"""Windows of a series as what a few Gaussian numbers can say: a variational autoencoder."""
+"""Windows of a series explained by a few Gaussian numbers: a variational autoencoder."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_int
-from .dense import mlp
-from .histories import checked, flattened, last_samples, settled
+from ..checks import check_int, check_real
+from .histories import checked, checked_forecast, flattened, last_samples
+from .mlp import mlp
 
 __all__ = ["WindowVAE", "negative_elbo"]
 
@@ -37,9 +37,9 @@ class WindowVAE(nn.Module):
         channels: the number of series, None for a plain one
         hidden: units of the encoder's hidden layers, and in reverse of the decoder's; () for linear ones
         activation: of the hidden layers
-        noise_std: of the observations, where its learning begins
+        noise_std: of the observations, its initial value
         n_nodes: an even number, at least twice `n_latent`; default that, and at least 8
-        generator: where the start is drawn from
+        generator: of the initialisation
     """
 
     def __init__(
@@ -59,19 +59,17 @@ class WindowVAE(nn.Module):
         self.width, self.horizon = check_int(width, "width", 1), check_int(horizon, "horizon", 0)
         self.channels = None if channels is None else check_int(channels, "channels", 1)
         n_latent = check_int(n_latent, "n_latent", 1)
-        if not 0 < noise_std < math.inf:
-            raise ValueError(f"noise_std must be a positive number, got {noise_std}")
+        self.noise_std = check_real(noise_std, "noise_std")
         m, hidden = self.channels or 1, list(hidden)
         self.encoder = mlp(self.width * m, *hidden, 2 * n_latent, activation=activation, generator=generator)
         out = (self.width + self.horizon) * m
         self.decoder = mlp(n_latent, *reversed(hidden), out, activation=activation, generator=generator)
-        self.noise_std = float(noise_std)
-        self.log_noise = nn.Parameter(torch.tensor(2 * math.log(noise_std)))
+        self.log_noise = nn.Parameter(torch.tensor(2 * math.log(self.noise_std)))
         self.nodes = normal_nodes(max(8, 2 * n_latent) if n_nodes is None else n_nodes, n_latent)
 
     @property
     def neurons(self) -> dict[str, str]:
-        """The names under which `weight_of` and ``ensemble.neurons`` find the layers; a decoder row is a time.
+        """Return the names under which `weight_of` and ``ensemble.neurons`` find the layers; a decoder row is a time.
 
         The encoder's last layer, its only one if there are no hidden ones, has a row for every mean, then a row for
         every log-variance.
@@ -83,37 +81,37 @@ class WindowVAE(nn.Module):
         }
 
     def reset_parameters(self) -> None:
-        """Where the noise's learning begins; the layers reset themselves."""
+        """Give the noise its initial value; the layers reset themselves."""
         with torch.no_grad():
             self.log_noise.fill_(2 * math.log(self.noise_std))
 
     @property
     def noise(self) -> float:
-        """The standard deviation of an observation about what was decoded."""
+        """Return the standard deviation of an observation about what was decoded."""
         return float(self.log_noise.detach().exp().sqrt())
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The posterior of the code of windows (B, width[, m]): means and standard deviations, (B, n_latent) each."""
+        """Return the posterior of the code of windows (B, width[, m]): means and standard deviations, (B, n_latent) each."""
         h = self.encoder(flattened(checked(x, self.channels, self.width, self.width)))
         mean, log_variance = h.chunk(2, 1)
         return mean, (log_variance / 2).exp()
 
     def decode(self, z: Tensor) -> Tensor:
-        """Codes (..., n_latent) to what they stand for, (..., width + horizon[, m])."""
+        """Map codes (..., n_latent) to (..., width + horizon[, m])."""
         y = self.decoder(z)
         return y if self.channels is None else y.unflatten(-1, (-1, self.channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """What `negative_elbo` needs, (B, n + 3) with n = (width + horizon) m.
+        """Return what `negative_elbo` needs, (B, n + 3) with n = (width + horizon) m.
 
         The mean over the nodes of what is decoded, n numbers; its spread, the mean squared distance to that mean; the
         divergence of the code from its prior; and the logarithm of the noise's variance.
         """
         mean, sd = self.encode(x)
         nodes = self.nodes.to(device=mean.device, dtype=mean.dtype)
-        return self._parts(mean, sd, nodes)
+        return self._output(mean, sd, nodes)
 
-    def _parts(self, mean: Tensor, sd: Tensor, nodes: Tensor) -> Tensor:
+    def _output(self, mean: Tensor, sd: Tensor, nodes: Tensor) -> Tensor:
         """For nodes (K, n_latent), or (B, K, n_latent)."""
         made = self.decoder(mean.unsqueeze(1) + sd.unsqueeze(1) * nodes)
         middle = made.mean(1)
@@ -122,7 +120,7 @@ class WindowVAE(nn.Module):
         return torch.cat([middle, torch.stack([spread, divergence, self.log_noise.expand_as(spread)], 1)], 1)
 
     def elbo(self, x: Tensor, target: Tensor | None = None, *, n_draws: int | None = None, generator=None) -> Tensor:
-        """The bound on the log density of each window, (B,), in nats.
+        """Return the bound on the log density of each window, (B,), in nats.
 
         Args:
             target: (B, width + horizon[, m]), if there is a horizon; default x
@@ -134,20 +132,20 @@ class WindowVAE(nn.Module):
             if n_draws is not None:
                 shape = (len(x), check_int(n_draws, "n_draws", 1), mean.shape[1])
                 nodes = torch.randn(shape, generator=generator, dtype=mean.dtype)
-            return -_negative_elbos(self._parts(mean, sd, nodes), x if target is None else target)
+            return -_negative_elbos(self._output(mean, sd, nodes), x if target is None else target)
 
     def active(self, x: Tensor, threshold: float = 1e-2) -> Tensor:
-        """Which numbers of the code are used: those whose mean varies by more than this over windows, (n_latent,)."""
+        """Return which numbers of the code are used: those whose mean varies by more than this over windows, (n_latent,)."""
         with torch.no_grad():
             return self.encode(x)[0].var(0) > threshold
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Windows as the code has them, on average over its posterior: (B, width[, m])."""
+        """Return windows as the code has them, on average over its posterior: (B, width[, m])."""
         with torch.no_grad():
             return self._decoded(x)[:, : self.width]
 
     def predictive(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance of a window and what follows it, given its first `width` samples (B, width[, m]).
+        """Return mean and variance of a window and what follows it, given its first `width` samples (B, width[, m]).
 
         The variance is the noise and what the nodes of the posterior leave open: (B, width + horizon[, m]) both.
         Nearly that of a Gaussian where the decoder is nearly linear over the posterior, so that
@@ -159,11 +157,13 @@ class WindowVAE(nn.Module):
             made = self.decode(mean.unsqueeze(1) + sd.unsqueeze(1) * nodes)
             return made.mean(1), made.var(1, correction=0) + self.log_noise.exp()
 
-    def sample(self, size: int, generator: torch.Generator | None = None) -> Tensor:
-        """Windows from the model, noise and all: (size, width + horizon[, m])."""
+    def sample(self, n_samples: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw windows from the model, with noise: (n_samples, width + horizon[, m])."""
         like = self.log_noise
         with torch.no_grad():
-            z = torch.randn(check_int(size, "size", 1), self.nodes.shape[1], generator=generator, dtype=like.dtype)
+            z = torch.randn(
+                check_int(n_samples, "n_samples", 1), self.nodes.shape[1], generator=generator, dtype=like.dtype
+            )
             made = self.decode(z)
             return made + self.noise * torch.randn(made.shape, generator=generator, dtype=like.dtype)
 
@@ -181,7 +181,7 @@ class WindowVAE(nn.Module):
             for _ in range(-(-steps // self.horizon)):
                 made.append(self._decoded(window)[:, self.width :])
                 window = torch.cat([window, made[-1]], 1)[:, -self.width :]
-        return settled(torch.cat(made, 1)[:, :steps], batched)
+        return checked_forecast(torch.cat(made, 1)[:, :steps], batched)
 
     def _decoded(self, x: Tensor) -> Tensor:
         y = self(x)[:, :-3]
@@ -192,7 +192,7 @@ class WindowVAE(nn.Module):
 
 
 def negative_elbo(output: Tensor, target: Tensor) -> Tensor:
-    """What a `WindowVAE` minimises: minus the bound on the log density of a window, in nats, the mean over windows.
+    """Return minus the bound on the log density of a window, in nats, the mean over windows: the loss of a `WindowVAE`.
 
     ``-E_q log p(x | z) + KL(q(z | x) || p(z))`` with every constant in place, so it can be negative.
 
@@ -213,12 +213,12 @@ def _negative_elbos(output: Tensor, target: Tensor) -> Tensor:
 
 
 def divergence_from_prior(mean: Tensor, sd: Tensor) -> Tensor:
-    """KL(N(mean, diag sd^2) || N(0, I)), (B, n_latent) to (B,)."""
+    """Return KL(N(mean, diag sd^2) || N(0, I)), (B, n_latent) to (B,)."""
     return (mean.square() + sd.square() - 1 - 2 * sd.log()).sum(1) / 2
 
 
 def normal_nodes(n_nodes: int, dim: int) -> Tensor:
-    """Points that stand for N(0, I): (n_nodes, dim) float64, of mean zero and covariance exactly I.
+    """Return points that stand for N(0, I): (n_nodes, dim) float64, of mean zero and covariance exactly I.
 
     An additive recurrence with the powers of the generalised golden ratio (Roberts 2018), through the normal quantile, with
     every point's opposite, brought to unit covariance: no random numbers, the same in every release of any library.
@@ -231,6 +231,6 @@ def normal_nodes(n_nodes: int, dim: int) -> Tensor:
         ratio = (1 + ratio) ** (1 / (dim + 1))  # the root of r^(dim + 1) = r + 1
     powers = ratio ** -torch.arange(1, dim + 1, dtype=torch.float64)
     points = torch.special.ndtri((0.5 + torch.arange(1, half + 1, dtype=torch.float64)[:, None] * powers) % 1)
-    power, axes = torch.linalg.eigh(points.T @ points / half)
-    points = points @ (axes * power.rsqrt()) @ axes.T
+    eigenvalues, eigenvectors = torch.linalg.eigh(points.T @ points / half)
+    points = points @ (eigenvectors * eigenvalues.rsqrt()) @ eigenvectors.T
     return torch.cat([points, -points])

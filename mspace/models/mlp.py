@@ -1,4 +1,4 @@
-"""Dense layers that start from a generator of one's own."""
+"""Dense layers that are initialised from a generator of one's own."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..checks import check_int
 
-__all__ = ["mlp"]
+__all__ = ["as_function", "linear", "mlp"]
 
 
 def mlp(
@@ -21,13 +21,13 @@ def mlp(
     bias: bool = True,
     generator: torch.Generator | None = None,
 ) -> nn.Sequential:
-    """A perceptron: dense layers with an activation between each two, and none after the last.
+    """Return a perceptron: dense layers with an activation between each two, and none after the last.
 
     Args:
         sizes: number of inputs, of the units of every hidden layer, of outputs
         activation: what makes the modules between, such as ``nn.ReLU``; a module is copied
         bias: whether the layers have one
-        generator: where the start is drawn from, by torch's own rule, uniform within ``1 / sqrt(inputs)``
+        generator: of the initialisation, which is torch's own, uniform within ``1 / sqrt(inputs)``
 
     Returns:
         an `nn.Sequential` whose layers are called "0", "2", "4", ...
@@ -41,13 +41,25 @@ def mlp(
 
 
 def linear(n_in: int, n_out: int, *, bias: bool = True, generator: torch.Generator | None = None) -> nn.Linear:
-    """A dense layer that starts as torch's own does, and takes nothing from the global stream if given another."""
+    """Return a dense layer initialised as torch's own, from the generator if there is one."""
     n_in = check_int(n_in, "the number of inputs of a layer", 1)
     n_out = check_int(n_out, "the number of outputs of a layer", 1)
     layer = nn.utils.skip_init(nn.Linear, n_in, n_out, bias=bias, dtype=torch.get_default_dtype())
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -1 / math.sqrt(n_in), 1 / math.sqrt(n_in), generator=generator)
     return layer
+
+
+def as_function(name: str, given) -> Callable[[Tensor], Tensor]:
+    """Return a copy of a module, a module made by its class, a function as it is, or the identity for None."""
+    if given is None:
+        return nn.Identity()
+    if isinstance(given, nn.Module):
+        return copy.deepcopy(given)
+    given = given() if isinstance(given, type) and issubclass(given, nn.Module) else given
+    if not callable(given):
+        raise ValueError(f"{name} must be a module, its class or a function of a tensor, got {given!r}")
+    return given
 
 
 def _module(activation) -> nn.Module:
