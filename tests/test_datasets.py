@@ -230,8 +230,6 @@ def test_noise_of_the_video_stays_in_the_range_of_brightness():
         (lambda: datasets.walking(0), "subject"),
         (lambda: datasets.walking(25), "subject"),
         (lambda: datasets.walking(1.5), "subject"),
-        (lambda: datasets.walking(channel="acceleration"), "channel.*userAcceleration.x"),
-        (lambda: datasets.walking(channel=[]), "channel"),
     ],
 )
 def test_bad_arguments_are_named(call, argument):
@@ -262,13 +260,6 @@ def test_windows_of_recordings_know_where_they_lie():
     assert recording.tolist() == [0, 0, 0, 1]
     with pytest.raises(ValueError, match="width 4"):
         walks.windows(4)
-
-
-def test_several_channels_keep_their_order(archive):
-    archive(zipped(WALKS))
-    one, two, three = datasets.walking(channel=["userAcceleration.x", "gravity.y"]).series
-    assert one.tolist() == [[1, 0.5], [2, 0.5], [3, 0.5]] and two.shape == (2, 2) and three.tolist() == [[6, 0.5]]
-    assert datasets.walking(channel=["gravity.y", "userAcceleration.x"]).series[2].tolist() == [[0.5, 6]]
 
 
 def test_walks_are_fetched_once_and_only_the_files_asked_for_are_kept(server, archive, cache, capfd):
@@ -311,12 +302,11 @@ def test_data_folder_that_is_not_there_is_named(tmp_path, monkeypatch):
     assert_one_sentence(caught.value, "MSPACE_DATA", tmp_path / "nowhere")
 
 
-def test_missing_column_names_those_that_are_there(archive):
-    source = archive(zipped(WALKS))
+def test_missing_column_is_named(archive):
+    source = archive(zipped(WALKS | {walk(7): csv([1], "attitude.roll")}))
     with pytest.raises(DatasetError) as caught:
-        datasets.walking(channel=("gravity.y", "attitude.roll"))
-    assert_one_sentence(caught.value, "no attitude.roll", "gravity.y, userAcceleration.x", source.url)
-    assert "no gravity.y" not in str(caught.value)
+        datasets.walking()
+    assert_one_sentence(caught.value, "no column userAcceleration.x", source.url)
 
 
 @pytest.mark.parametrize(
@@ -510,26 +500,11 @@ def test_walks_that_cannot_be_had_are_replaced_with_a_warning(unreachable, cache
     assert files_in(cache) == []
 
 
-def test_replacement_gives_as_many_recordings_and_channels_as_asked(unreachable):
-    with pytest.warns(DataReplaced):
-        walks = datasets.walking(channel=["rotationRate.z", "userAcceleration.x"])
-    assert [series.shape[1] for series in walks.series] == [2, 2, 2]
-    with pytest.warns(DataReplaced):
-        alone = datasets.walking()
-    assert torch.equal(alone.series[1], walks.series[1][:, 1])
-
-
 def test_replacement_can_be_refused(unreachable, cache):
     warnings.simplefilter("error", DataReplaced)
     with pytest.raises(DataReplaced) as caught:
         datasets.walking()
     assert_one_sentence(caught.value, "MotionSense", unreachable.url, cache / "motion_sense")
-
-
-def test_channel_without_a_stand_in_is_an_error(unreachable):
-    with pytest.raises(DatasetError, match=r"gravity\.x") as caught:
-        datasets.walking(channel="gravity.x")
-    assert_one_sentence(caught.value, unreachable.url)
 
 
 def test_page_that_is_not_there_counts_as_not_to_be_had(archive, server):

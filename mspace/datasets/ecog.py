@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 from zipfile import BadZipFile
@@ -38,23 +37,20 @@ class Trials:
         inputs: (n, 1, C, width), what `mspace.models.HTNet` takes
         targets: (n,) classes
         starts: (n,) the first sample of each in the recording, increasing
-        rate: samples a second
         length: samples of the recording
     """
 
     inputs: Tensor
     targets: Tensor
     starts: Tensor
-    rate: float
     length: int
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def __getitem__(self, index) -> Trials:
-        """Return some of the trials, by number, slice, list or mask."""
-        index = [index] if isinstance(index, Integral) else index
-        return Trials(self.inputs[index], self.targets[index], self.starts[index], self.rate, self.length)
+        """Return some of the trials, by slice, indices or mask."""
+        return Trials(self.inputs[index], self.targets[index], self.starts[index], self.length)
 
     def split(self, *fractions: float) -> list[Trials]:
         """Split the recording's time; trials that reach over an edge are left out, so that no two parts share a sample."""
@@ -116,7 +112,7 @@ def trials(ecog: Ecog, seconds: float, *, every: float | None = None, threshold:
     )
     kept, labels = _labels(windows(movement[:, 0], width)[::step], threshold)
     inputs = windows(signal, width)[::step][kept].transpose(1, 2).unsqueeze(1).contiguous()
-    return Trials(inputs, labels, torch.arange(0, len(signal) - width + 1, step)[kept], rate, len(signal))
+    return Trials(inputs, labels, torch.arange(0, len(signal) - width + 1, step)[kept], len(signal))
 
 
 def _labels(movement: Tensor, threshold: float) -> tuple[Tensor, Tensor]:

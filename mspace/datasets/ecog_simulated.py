@@ -30,7 +30,6 @@ class SimulatedEcog:
     Attributes:
         ecog: signal (T, C) and the position of the hand (T, 1)
         trials: the recording in n pieces, targets (n,) are 1 for move and 0 for rest, as many of each
-        trace: (n, S), the hand in each trial
         positions: (C, 2) of the electrodes, in units of the grid of regions
         centres: (K, 2) of the regions, the same for every subject
         mixing: (C, K), how regions reach electrodes; squares sum to one over regions
@@ -40,7 +39,6 @@ class SimulatedEcog:
 
     ecog: Ecog
     trials: Trials
-    trace: Tensor
     positions: Tensor
     centres: Tensor
     mixing: Tensor
@@ -105,9 +103,9 @@ def _subject(
     names = tuple(f"E{i}" for i in range(len(positions)))
     ecog = Ecog(signal.T.contiguous(), trace.reshape(-1, 1), RATE, names)
     inputs = signal.unflatten(1, (n_trials, n_samples)).transpose(0, 1).unsqueeze(1).contiguous()
-    trials = Trials(inputs, labels, torch.arange(n_trials) * n_samples, RATE, total)
+    trials = Trials(inputs, labels, torch.arange(n_trials) * n_samples, total)
     informative = mixing[:, ACTIVE].square().sum(1) > 0.5
-    return SimulatedEcog(ecog, trials, trace, positions, centres, mixing, moves[:, 0] > 0, informative)
+    return SimulatedEcog(ecog, trials, positions, centres, mixing, moves[:, 0] > 0, informative)
 
 
 def _positions(centres: Tensor, n: int, g: Generator) -> Tensor:

@@ -195,14 +195,6 @@ class NeuralODE(nn.Module):
         n = x.shape[1] - self.horizon
         return x[:, :n], x[:, n - 1 :, -1] - x[:, n - 1 : n, -1], x[:, n:, columns // 2 : -1]
 
-    def extra_repr(self) -> str:
-        solver = getattr(self.solver, "func", self.solver)
-        options = ", ".join(f"{k}={v}" for k, v in sorted(getattr(self.solver, "keywords", {}).items()))
-        return (
-            f"width={self.width}, horizon={self.horizon}, channels={self.channels}, irregular={self.irregular}, "
-            f"unit={self.unit:g}, solver={getattr(solver, '__name__', type(solver).__name__)}({options})"
-        )
-
 
 def irregular_windows(series, times, width: int, horizon: int) -> tuple[Tensor, Tensor]:
     """Cut a series that was sampled at any times into histories and their futures: data for an irregular `NeuralODE`.

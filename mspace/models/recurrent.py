@@ -65,10 +65,10 @@ class ElmanRNN(nn.Module):
         m = self.channels or 1
         self.W, self.V = _empty(self.n_hidden, self.n_hidden), _empty(self.n_hidden, self.lags * m)
         self.b = _empty(self.n_hidden, 1) if bias else None
-        self._draw(generator)
+        self._reset_cell(generator)
         self.readout = linear(self.n_hidden, self.horizon * m, bias=bias, generator=generator)
 
-    def _draw(self, generator: torch.Generator | None = None) -> None:
+    def _reset_cell(self, generator: torch.Generator | None = None) -> None:
         """Draw uniform weights as torch does, and scale the recurrence to a spectral radius."""
         for parameter, inputs in ((self.W, self.n_hidden), (self.V, self.V.shape[1]), (self.b, self.n_hidden)):
             _uniform(parameter, inputs, generator)
@@ -77,7 +77,7 @@ class ElmanRNN(nn.Module):
 
     def reset_parameters(self) -> None:
         """Initialise again; as in torch, from the global stream."""
-        self._draw()
+        self._reset_cell()
         self.readout.reset_parameters()
 
     @property
@@ -148,10 +148,6 @@ class ElmanRNN(nn.Module):
         y = self.output(self.readout(h))
         return y if self.channels is None else y.unflatten(-1, (self.horizon, self.channels))
 
-    def extra_repr(self) -> str:
-        names = ("n_hidden", "lags", "horizon", "steps", "channels", "every")
-        return ", ".join(f"{name}={getattr(self, name)}" for name in names)
-
 
 class GRUCell(nn.Module):
     """Gated units as in `torch.nn.GRU` (Cho and others 2014), each gate with weights of its own.
@@ -165,19 +161,15 @@ class GRUCell(nn.Module):
 
     def __init__(self, n_inputs: int, n_hidden: int, *, generator: torch.Generator | None = None):
         super().__init__()
-        n_inputs, self.n_hidden = check_int(n_inputs, "n_inputs", 1), check_int(n_hidden, "n_hidden", 1)
-        columns = {"W": self.n_hidden, "V": n_inputs, "b": 1, "c": 1}
+        self.n_hidden = n_hidden
         for name in self.rows:
-            setattr(self, name, _empty(self.n_hidden, columns[name[0]]))
-        self._draw(generator)
+            setattr(self, name, _empty(n_hidden, {"W": n_hidden, "V": n_inputs}.get(name[0], 1)))
+        self.reset_parameters(generator)
 
-    def _draw(self, generator: torch.Generator | None = None) -> None:
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw uniform weights as torch does."""
         for name in self.rows:
             _uniform(getattr(self, name), self.n_hidden, generator)
-
-    def reset_parameters(self) -> None:
-        """Initialise again; as in torch, from the global stream."""
-        self._draw()
 
     def drive(self, x: Tensor) -> Tensor:
         """Return what inputs (..., n_inputs) add to the three gates, (..., 3 n_hidden)."""

@@ -73,7 +73,9 @@ def dopri5(
         raise ImportError("dopri5 needs torchdiffeq: pip install torchdiffeq, or take rk4") from why
     start, times = _start(start, times)
     if times.ndim != 1:
-        raise ValueError(f"times must be (T,) for dopri5, got {tuple(times.shape)}: take rk4 where examples differ in them")
+        raise ValueError(
+            f"times must be (T,) for dopri5, got {tuple(times.shape)}: take rk4 where examples differ in them"
+        )
     counted = _Counted(field)
     options = {"method": "dopri5", "rtol": rtol, "atol": atol, "options": {"max_num_steps": max_steps}}
     try:
@@ -105,11 +107,10 @@ def increasing(times: Tensor, name: str = "times") -> Tensor:
         raise ValueError(f"{name} must be finite, got {int((~torch.isfinite(times)).sum())} that are not")
     back = times.diff(dim=-1) <= 0
     if holds(back.any()):
-        at = back.nonzero()[0].tolist()
-        row = times[at[0]] if times.ndim == 2 else times
-        a, b = row[at[-1]].item(), row[at[-1] + 1].item()
+        *row, at = back.nonzero()[0].tolist()
+        a, b = times[(*row, at)].item(), times[(*row, at + 1)].item()
         way = "take the mean of what was measured at one time" if a == b else "sort them, and the values with them"
-        where = f"{at[-1] + 1}" + (f" of example {at[0]}" if times.ndim == 2 else "")
+        where = f"{at + 1}" + (f" of example {row[0]}" if row else "")
         raise ValueError(f"{name} must increase, got {b:.6g} after {a:.6g} at position {where}: {way}")
     return times
 

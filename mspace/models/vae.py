@@ -159,13 +159,10 @@ class WindowVAE(nn.Module):
 
     def sample(self, n_samples: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw windows from the model, with noise: (n_samples, width + horizon[, m])."""
-        like = self.log_noise
+        shape, dtype = (check_int(n_samples, "n_samples", 1), self.nodes.shape[1]), self.log_noise.dtype
         with torch.no_grad():
-            z = torch.randn(
-                check_int(n_samples, "n_samples", 1), self.nodes.shape[1], generator=generator, dtype=like.dtype
-            )
-            made = self.decode(z)
-            return made + self.noise * torch.randn(made.shape, generator=generator, dtype=like.dtype)
+            y = self.decode(torch.randn(shape, generator=generator, dtype=dtype))
+            return y + self.noise * torch.randn(y.shape, generator=generator, dtype=dtype)
 
     def forecast(self, history, steps: int, *, batched: bool = False) -> Tensor:
         """Continue a history: (T[, m]) to (steps[, m]), or (B, T[, m]) to (B, steps[, m]) if `batched`.
@@ -186,9 +183,6 @@ class WindowVAE(nn.Module):
     def _decoded(self, x: Tensor) -> Tensor:
         y = self(x)[:, :-3]
         return y if self.channels is None else y.unflatten(1, (-1, self.channels))
-
-    def extra_repr(self) -> str:
-        return f"width={self.width}, horizon={self.horizon}, channels={self.channels}, n_nodes={len(self.nodes)}"
 
 
 def negative_elbo(output: Tensor, target: Tensor) -> Tensor:
