@@ -26,19 +26,19 @@ from mspace.models import mlp
 from mspace.reduction import (
     Reduction,
     backward_elimination,
-    choose,
     compress,
     cost,
-    forward_selection,
     harmonics,
-    kl_divergence,
+    logits_kl,
     low_rank,
     merge,
     prune,
     rows_of,
+    select_units,
     shrink,
 )
-from mspace.reduction.calibration import moments_of
+from mspace.reduction.greedy import forward_selection
+from mspace.reduction.least_squares import moments_of
 
 
 def kmeans(rows, k, seed=0):
@@ -179,12 +179,14 @@ def hidden_methods(net, layer, feeds, k, x, seed, mean_labels, score, full_budge
         "k-means folding": lambda: plain(merge(rows, kmeans(rows, k))),
         "SVD, as many numbers": lambda: factorised(net, layer, feeds, full_budget, x, score),
         "layer-wise OBS": lambda: fitted(
-            choose(net, layer, k, feeds, calibration=x, search=backward_elimination), ridge=0
+            select_units(net, layer, k, feeds, calibration=x, search=backward_elimination), ridge=0
         ),
         "OMP + least squares": lambda: fitted(matching_pursuit(net, layer, feeds, k, x), ridge=0),
-        "choose + compress": lambda: fitted(choose(net, layer, k, feeds, calibration=x, search=forward_selection)),
+        "choose + compress": lambda: fitted(
+            select_units(net, layer, k, feeds, calibration=x, search=forward_selection)
+        ),
         "shrink, next layer's squares": lambda: shrink(net, layer, k, feeds, calibration=x),
-        "shrink": lambda: shrink(net, layer, k, feeds, calibration=x, divergence=kl_divergence),
+        "shrink": lambda: shrink(net, layer, k, feeds, calibration=x, divergence=logits_kl),
     }
 
 
@@ -303,11 +305,11 @@ def wide(nets, x, score):
     for net in nets:
 
         def chosen(small, layer, k, feeds, net=net):
-            found = choose(small, layer, k, feeds, calibration=x)
+            found = select_units(small, layer, k, feeds, calibration=x)
             return compress(small, layer, found, feeds, calibration=x, teacher=net)
 
         def shrunk(small, layer, k, feeds, net=net):
-            options = {"calibration": x, "teacher": net, "divergence": kl_divergence}
+            options = {"calibration": x, "teacher": net, "divergence": logits_kl}
             return shrink(small, layer, k, feeds, steps=0 if layer == "0" else 30, **options)
 
         table.setdefault(("the whole network, accuracy", 0), []).append(score(net))

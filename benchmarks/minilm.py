@@ -20,7 +20,7 @@ import torch
 from scipy.stats import spearmanr
 
 from mspace import datasets, seeded
-from mspace.reduction import backward_elimination, choose, compress, cost, merge, prune, rows_of
+from mspace.reduction import backward_elimination, compress, cost, merge, prune, rows_of, select_units
 
 WIRES = {f"blocks.{i}.inner": f"blocks.{i}.outer" for i in range(6)}
 DRAWS = 2000
@@ -63,11 +63,11 @@ def methods(network, k, words, repeats):
     """Name -> networks with k neurons in each block, one after another."""
     fitted = {"calibration": words, "teacher": network}
     draws = range(repeats)
-    forward = partial(choose, k=k, calibration=words)
-    backward = partial(choose, k=k, calibration=words, search=backward_elimination)
+    forward = partial(select_units, k=k, calibration=words)
+    backward = partial(select_units, k=k, calibration=words, search=backward_elimination)
     fold = partial(folding, k=k)
 
-    def swap(pick):  # compress wants (net, layer, feeds), choose (net, layer, k, feeds)
+    def swap(pick):  # compress wants (net, layer, feeds), select_units (net, layer, k, feeds)
         return lambda net, layer, feeds: pick(net, layer, feeds=feeds)
 
     return {

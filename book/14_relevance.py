@@ -53,7 +53,7 @@ import mspace as ms
 from mspace import normal, plot, seeded
 from mspace.datasets import train_test_split
 from mspace.models import mlp
-from mspace.reduction import choose
+from mspace.reduction import select_units
 from mspace.selection import (
     belsley,
     contribution,
@@ -440,7 +440,7 @@ def orders(net, data, seed):
     found = {k: best_first(s) for k, s in scores.items()}
     m, told = len(drawn), contribution(layer_inputs(net, data[0], "2"), net[2].weight)
     found["QPFS"] = select(overlap(net, data[0]), told, m)
-    forward = choose(net, "0", m // 2, "2", calibration=data[0])
+    forward = select_units(net, "0", m // 2, "2", calibration=data[0])
     found["forward selection"] = forward.expand.argmax(0)
     draws = [torch.randperm(m, generator=seeded(seed + i)) for i in range(10)]
     return found | {f"random {i}": draw for i, draw in enumerate(draws)}
@@ -698,7 +698,7 @@ TextTable(["claim", "verdict", "what we found"], claims)
 #
 # Each alone costs nothing, since the other two make up. All together cost what neuron 1 cost. QPFS gives each a third of
 # one weight. Neither should be thresholded: put copies aside first, or remove one neuron and measure again, which is
-# backward elimination, `choose(..., search=backward_elimination)`. Forward selection does the same from the other end.
+# backward elimination, `select_units(..., search=backward_elimination)`. Forward selection does the same from the other end.
 #
 # ```python
 # copies = hidden[:, [0, 0, 0, 1, 2, 3]]

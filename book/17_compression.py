@@ -58,12 +58,12 @@ from mspace import plot, seeded
 from mspace.models import mlp
 from mspace.reduction import (
     backward_elimination,
-    choose,
     cost,
     harmonics,
-    indistinguishable,
-    kl_divergence,
+    logits_kl,
     low_rank,
+    merge_by_test,
+    select_units,
 )
 from mspace.tables import TextTable, with_error
 
@@ -81,7 +81,7 @@ plot.book_style()
 #
 # We plant that: six units, each four times with scales of its own, and any outgoing weights. Only 24 rows are seen. To
 # know which of them are one, we also need their spread. Forty "networks" have the same rows with a little noise, and a
-# test (`indistinguishable`) joins the units whose difference is no more than that noise would make.
+# test (`merge_by_test`) joins the units whose difference is no more than that noise would make.
 
 # %%
 draw = seeded(0)
@@ -96,8 +96,8 @@ with torch.no_grad():
 rows = ms.rows_of(net, "0")
 noise = torch.randn(40, 24, 6, generator=draw, dtype=torch.float64)
 seen = rows + 0.02 * scale * noise
-raw = indistinguishable(seen, level=0.001)
-fixed = indistinguishable(seen, level=0.001, activation=nn.ReLU())
+raw = merge_by_test(seen, level=0.001)
+fixed = merge_by_test(seen, level=0.001, activation=nn.ReLU())
 x = torch.randn(500, 5, generator=draw, dtype=torch.float64)
 by_chance = group[torch.randperm(24, generator=draw)]
 share = partial(ms.compress, net, "0", feeds="2")
@@ -170,7 +170,7 @@ assert cost(small).parameters == 3 * 6 + 4 * 3
 # - **folding**: k-means of the network's own rows, outgoing weights summed {cite}`wang2025`.
 # - **layer-wise OBS**: units go one by one, the one first whose loss the others make good best {cite}`dong2017`.
 # - **greedy**: units are added one by one, each time the one with which least squares comes nearest to what the next
-#   layer was told {cite}`chen1989`; orthogonal matching pursuit is its approximate sibling. This is `choose`.
+#   layer was told {cite}`chen1989`; orthogonal matching pursuit is its approximate sibling. This is `select_units`.
 # - **shrink**: three such starts, then the units that stay are moved too, until the small network answers as the large
 #   one does, judged on inputs that were not used to move them.
 #
@@ -204,8 +204,8 @@ def hidden(layer, feeds, net, k, x, means, draw):
     rows = ms.rows_of(net, layer)
     size = rows.norm(dim=1) * net.get_submodule(feeds).weight.detach().norm(dim=0)
     cut = partial(ms.compress, net, layer, feeds=feeds)
-    search = partial(choose, net, layer, k, feeds, calibration=x)
-    told = {"calibration": x, "divergence": kl_divergence}
+    search = partial(select_units, net, layer, k, feeds, calibration=x)
+    told = {"calibration": x, "divergence": logits_kl}
     return {
         "recipe": averaged(net, layer, clusters(means, k)),
         "random merging": [cut(some) for some in mixed(rows, k, draw)],
@@ -561,7 +561,7 @@ for start in ("shared", "independent"):
                 first, flowers_seen, F.cross_entropy, init=start, **options
             )
         rows = torch.stack([ms.rows_of(one, "0") for one in many])
-        labels = indistinguishable(rows, activation=nn.ReLU())
+        labels = merge_by_test(rows, activation=nn.ReLU())
         apart[start, count] = len(labels.unique())
     shown.append([start, *(str(apart[start, count]) for count in (10, 20, 100))])
 three = lost("Iris", "shrink", 3)
@@ -647,7 +647,7 @@ TextTable(["claim", "verdict", "what we found"], verdicts)
 # %% [markdown]
 # All ± are standard errors of the mean, over ten splits of Iris and over five networks on digits and on walking.
 #
-# For your own network: `choose` and `compress` cost little, `shrink` several times that, since it moves the units too,
+# For your own network: `select_units` and `compress` cost little, `shrink` several times that, since it moves the units too,
 # and tries three starts. Both grow with the inputs that you calibrate with, not with what the network was trained on.
 # Take the first unless few units are to be left. The table with all rivals, full OBS and orthogonal matching pursuit
 # among them, and with what each costs, is printed by `benchmarks/compression.py`.

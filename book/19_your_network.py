@@ -61,7 +61,7 @@ import mspace as ms
 from mspace import plot, seeded
 from mspace.datasets import DataReplaced, DatasetError
 from mspace.datasets.sentences import KINDS
-from mspace.reduction import choose, cost, shrink_network
+from mspace.reduction import cost, select_units, shrink_network
 from mspace.tables import TextTable, with_error
 
 ms.limit_threads()
@@ -153,7 +153,7 @@ TextTable(["layer", "kind", "neurons or channels", "feeds"], shown)
 #
 # ## The ten lines
 #
-# `choose` finds the k neurons from which the next layer's inputs can be told best, by forward selection
+# `select_units` finds the k neurons from which the next layer's inputs can be told best, by forward selection
 # {cite}`chen1989`. `compress` takes the others out and fits what goes out of those that stay, by least squares on
 # `calibration`. No labels are needed, and no gradient.
 
@@ -161,7 +161,7 @@ TextTable(["layer", "kind", "neurons or channels", "feeds"], shown)
 i = 0
 net, x = nets[i], images[learn[i]]
 
-kept = choose(net, "9", 12, "11", calibration=x)
+kept = select_units(net, "9", 12, "11", calibration=x)
 small = ms.compress(net, "9", kept, "11", calibration=x)
 
 print(small[9], small[11], sep="\n")
@@ -205,7 +205,7 @@ shown = []
 for name, (other, layer, feeds, shape, options) in others.items():
     other, inputs = other.eval(), torch.randn(shape, generator=seeded(1))
     m = len(ms.rows_of(other, layer))
-    kept = choose(other, layer, m // 2, feeds, calibration=inputs, **options)
+    kept = select_units(other, layer, m // 2, feeds, calibration=inputs, **options)
     half = ms.compress(other, layer, kept, feeds, calibration=inputs, **options)
     assert half(inputs).shape == other(inputs).shape
     shown.append(
@@ -224,7 +224,7 @@ TextTable(["network", "layer", "feeds", "neurons"], shown)
 # `tradeoff` goes through several sizes, compresses to each, and scores what comes out by a function of your own, on data
 # held out. Always draw a simple rival beside your favourite. Below, the same layer in three ways: the
 # largest weights (the norm of what goes in times the norm of what goes out), neurons drawn at random with a refit, and
-# `choose` with a refit. Beside it the question how many calibration images the last one needs at twelve neurons. What is
+# `select_units` with a refit. Beside it the question how many calibration images the last one needs at twelve neurons. What is
 # drawn at random, neurons or images, is drawn three times for each network and averaged.
 
 # %%
@@ -249,7 +249,7 @@ for i, net in enumerate(nets):
         "random + refit": lambda rows, k, draw=draw: ms.prune(
             rows, torch.randperm(len(rows), generator=draw)[:k]
         ),
-        "choose + refit": lambda rows, k, net=net, x=x: choose(
+        "choose + refit": lambda rows, k, net=net, x=x: select_units(
             net, "9", k, "11", calibration=x
         ),
     }
@@ -265,7 +265,7 @@ for i, net in enumerate(nets):
     scores = []
     for n in amounts:
         some = [x[torch.randperm(len(x), generator=draw)[:n]] for _ in range(DRAWS)]
-        kept = [choose(net, "9", 12, "11", calibration=few) for few in some]
+        kept = [select_units(net, "9", 12, "11", calibration=few) for few in some]
         small = [
             ms.compress(net, "9", of, "11", calibration=few)
             for of, few in zip(kept, some)
@@ -338,7 +338,7 @@ plt.show()
 # Which layer should give how much? `shrink_network` cuts each layer alone, looks at the loss in the answers, and
 # lowers sizes where a stored number costs least. Then it shrinks the layers in their order, each fitted to the
 # *original* network behind the layers already shrunk. We ask for 15 % of the numbers. One rival keeps the same share of
-# every layer, by `choose` and `compress`; the other the largest weights. Both may store as much.
+# every layer, by `select_units` and `compress`; the other the largest weights. Both may store as much.
 
 # %%
 share, wires = 0.15, {"0": "4", "4": "9", "9": "11"}
@@ -349,7 +349,7 @@ def evenly(net, i, part):
     small = net
     for layer, feeds in wires.items():
         k = max(1, round(part * len(net.get_submodule(layer).weight)))
-        kept = choose(small, layer, k, feeds, calibration=images[learn[i]])
+        kept = select_units(small, layer, k, feeds, calibration=images[learn[i]])
         options = {"calibration": images[learn[i]], "teacher": net}
         small = ms.compress(small, layer, kept, feeds, **options)
     return small
@@ -389,7 +389,7 @@ TextTable(
 # what the missing channels did to the next layer. How a budget is spread matters less, and still: one budget keeps most
 # channels in front, and loses fewer points in the mean.
 #
-# If too much is lost, there are three things to try, in this order. `ms.shrink` in place of `choose` and `compress` begins
+# If too much is lost, there are three things to try, in this order. `ms.shrink` in place of `select_units` and `compress` begins
 # in several ways and moves the kept neurons themselves; here `steps=60` in `shrink_network` does it, at several times the
 # cost. More calibration inputs. And a few epochs of your own training: the small network is a module like any other.
 #
@@ -400,14 +400,22 @@ TextTable(
 
 # %%
 net, x = nets[0], images[learn[0]]
-twelve = choose(net, "9", 12, "11", calibration=x)
+twelve = select_units(net, "9", 12, "11", calibration=x)
 mistakes = {
-    "feeds is not the next layer": lambda: choose(net, "4", 12, "11", calibration=x),
+    "feeds is not the next layer": lambda: select_units(
+        net, "4", 12, "11", calibration=x
+    ),
     "reduction of another layer": lambda: ms.compress(net, "4", twelve, "9"),
-    "a layer that is no layer": lambda: choose(net, "10", 12, "11", calibration=x),
-    "flattened images": lambda: choose(net, "9", 12, "11", calibration=x.flatten(1)),
-    "more neurons than there are": lambda: choose(net, "9", 65, "11", calibration=x),
-    "a missing value": lambda: choose(net, "9", 12, "11", calibration=x / 0),
+    "a layer that is no layer": lambda: select_units(
+        net, "10", 12, "11", calibration=x
+    ),
+    "flattened images": lambda: select_units(
+        net, "9", 12, "11", calibration=x.flatten(1)
+    ),
+    "more neurons than there are": lambda: select_units(
+        net, "9", 65, "11", calibration=x
+    ),
+    "a missing value": lambda: select_units(net, "9", 12, "11", calibration=x / 0),
 }
 for what, mistake in mistakes.items():
     try:
@@ -484,7 +492,7 @@ def cut(pick, **options):
 
 
 def chosen_neurons(net, layer, feeds):
-    return choose(net, layer, k, feeds, calibration=words)
+    return select_units(net, layer, k, feeds, calibration=words)
 
 
 def folded(net, layer, feeds):

@@ -1,20 +1,16 @@
-"""Networks that really get smaller: rows of a layer told by fewer rows, and what reads them refitted (section 8)."""
+"""Networks that really get smaller: rows of a layer written with fewer rows, and what reads them refitted."""
 
 from .compression import compress
-from .cost import Cost, cost
-from .curve import Point, tradeoff
-from .evidence import indistinguishable
-from .factors import Reduction, compose, harmonics, low_rank, merge, prune
-from .greedy import backward_elimination, forward_selection
-from .network import shrink_network
-from .refinement import kl_divergence, refine
-from .shared import SharedRows
-from .shrinking import shrink
-from .starts import choose
+from .curve import cost, tradeoff
+from .greedy import backward_elimination
+from .init import merge_by_test, select_units
+from .matching import logits_kl
+from .reductions import Reduction, compose, harmonics, low_rank, merge, prune
+from .shrinking import shrink, shrink_network
 from .wires import rows_of
 
 __all__ = [  # noqa: RUF022, grouped by stage
-    # rows told by fewer rows
+    # rows written with fewer rows
     "rows_of",
     "Reduction",
     "merge",
@@ -23,20 +19,15 @@ __all__ = [  # noqa: RUF022, grouped by stage
     "low_rank",
     "harmonics",
     # which neurons
-    "indistinguishable",
-    "choose",
-    "forward_selection",
+    "merge_by_test",
+    "select_units",
     "backward_elimination",
     # networks
     "compress",
-    "SharedRows",
     "shrink",
     "shrink_network",
-    "refine",
-    "kl_divergence",
-    # what it costs
-    "Cost",
+    "logits_kl",
+    # quality against size
     "cost",
-    "Point",
     "tradeoff",
 ]

@@ -3,20 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from .calibration import least_squares, moments_of
-from .factors import Reduction, merge
+from ..checks import check_real
 from .layers import put_columns, put_rows, read_columns, read_rows
-from .passes import answers, finite, halves, leading, probe, resting, seen, take
+from .least_squares import fit_layer
+from .passes import answers, finite, leading, probe, resting, seen, take
+from .reductions import Reduction, merge
 from .shared import SharedRows
 from .surgery import cut, exchange, plain, with_tail
 from .wires import Wire, read, wire_of
 
-__all__ = ["compress", "stand_in"]
+__all__ = ["Site", "compress", "free_like", "reduced", "site_of"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A layer that is to be reduced, the teacher whose outputs are fitted, and inputs to fit them by.
+
+    Of a sequential network the tail from the layer on, with the outputs of the modules before it as inputs: these do
+    not change when the layer shrinks, and often they are most of a pass.
+    """
+
+    whole: nn.Module
+    model: nn.Module
+    wire: Wire
+    teacher: nn.Module
+    inputs: Any
+
+    @property
+    def rows(self) -> Tensor:
+        """The neurons with their biases, (m, n+1)."""
+        return read(self.model, self.wire.layers, self.wire.norms)
+
+    def joined(self, student: nn.Module) -> nn.Module:
+        """Return the whole network with this in the place of `model`."""
+        return student if self.whole is self.model else with_tail(self.whole, student)
+
+
+def site_of(model: nn.Module, layer, feeds, inputs, *, activation=None, norm=None, teacher=None) -> Site:
+    """Check the wiring, with inputs by a pass through the network, and split off what stands before the layer."""
+    wire = wire_of(model, layer, feeds, activation=activation, norm=norm)
+    teacher = model if teacher is None else teacher
+    if inputs is None:
+        return Site(model, model, wire, teacher, None)
+    finite(inputs)
+    probe(model, wire, inputs)
+    at = leading(model, wire, inputs) if teacher is model else 0
+    if not at:
+        return Site(model, model, wire, teacher, inputs)
+    return Site(model, model[at:], wire, model[at:], answers(model[:at], inputs))
 
 
 def compress(
@@ -32,15 +72,15 @@ def compress(
     rescale: bool = True,
     teacher: nn.Module | None = None,
 ) -> nn.Module:
-    """A copy of the network in which a layer has fewer units, or an output layer fewer rows.
+    """Return a copy of the network in which a layer has fewer units, or an output layer fewer rows.
 
     With `feeds` the units themselves go: the layer keeps the rows `kept`, and the layers that read it get the outgoing
     weights times `expand`, which for a merge adds them up. With `calibration` these outgoing weights and the bias
-    after them are then fitted by least squares to what the layer answered before. Without `feeds` the layer keeps its
-    shape and stores fewer rows (`SharedRows`).
+    after them are then fitted by least squares to the outputs of before. Without `feeds` the layer keeps its shape
+    and stores fewer rows (`SharedRows`).
 
     Where the network shows its activation (an `nn.Sequential` does), plain averages of clusters are taken anew in the
-    scale and sign that it leaves free, weighted by the squared norms of outgoing weights, as `merge` does when told.
+    scale and sign that it leaves free, weighted by the squared norms of outgoing weights, as by `merge` with both.
 
     Args:
         model: any trained module; it stays as it is
@@ -55,7 +95,7 @@ def compress(
         activation: what stands between, where the network does not show it
         norm: the batch normalisation after the layer, where the network does not show it; it is folded in
         rescale: whether averages are taken anew; False puts `kept` in as it is
-        teacher: the network whose answers are fitted, by default `model`; the original one, when several layers are
+        teacher: the network whose outputs are fitted, by default `model`; the original one, when several layers are
             reduced in turn
 
     Returns:
@@ -65,42 +105,37 @@ def compress(
         ValueError: for a reduction of another layer, a `feeds` that does not read the layer unit by unit, layers
             used twice, or inputs that the network does not take; all but the first are seen with `calibration` alone
     """
-    wire = wire_of(model, layer, feeds, activation=activation, norm=norm)
-    _check(model, wire, reduction, calibration, ridge)
-    if calibration is not None and wire.feeds:
-        probe(model, wire, calibration)
-        if teacher in (None, model) and (at := leading(model, wire, calibration)):
-            same = {"ridge": ridge, "activation": activation, "norm": norm, "rescale": rescale}
-            read_there = answers(model[:at], calibration)
-            return with_tail(model, compress(model[at:], layer, reduction, feeds, calibration=read_there, **same))
-    student = plain(model, wire)
+    if not isinstance(reduction, Reduction):
+        raise ValueError(f"reduction must be a Reduction, got {type(reduction).__name__}: see merge, prune and compose")
+    ridge = None if ridge is None else check_real(ridge, "ridge", 0, ends="[)")
+    site = site_of(model, layer, feeds, calibration, activation=activation, norm=norm, teacher=teacher)
+    m, n = site.rows.shape
+    if len(reduction.expand) != m or reduction.kept.shape[1] != n:
+        raise ValueError(
+            f"reduction must be of the {m} rows of {n} numbers of {site.wire.layers[0]!r}, got one of "
+            f"{len(reduction.expand)} rows of {reduction.kept.shape[1]}: pass rows_of(model, layer)"
+        )
+    return site.joined(reduced(site, reduction, site.inputs, ridge=ridge, rescale=rescale))
+
+
+def reduced(site: Site, reduction: Reduction, inputs, *, ridge: float | None = None, rescale: bool = True) -> nn.Module:
+    """Return the site's network with the reduction made, fitted to its teacher on these inputs, if any."""
+    student, wire = plain(site.model, site.wire), site.wire
     if not wire.feeds:
-        return _share(student, wire.layers[0], reduction, calibration, ridge, model if teacher is None else teacher)
-    if rescale:
-        reduction = _rescaled(student, wire, reduction)
-    cut(student, wire, reduction)
-    if calibration is not None:
-        _runs(student, wire, calibration)
-        refit(student, wire.feeds, model if teacher is None else teacher, calibration, ridge)
+        return _share(student, site, reduction, inputs, ridge)
+    cut(student, wire, _rescaled(student, wire, reduction) if rescale else reduction)
+    if inputs is not None:
+        _check_pass(student, wire, inputs)
+        for name in wire.feeds:
+            reader = student.get_submodule(name)
+            start = read_columns(reader, len(reduction))
+            theta, bias = fit_layer(student, site.teacher, name, inputs, start.flatten(0, 1), ridge)
+            put_columns(reader, theta.reshape(start.shape), bias)
     return student
 
 
-def refit(student: nn.Module, feeds: Sequence[str], teacher: nn.Module, calibration, ridge: float | None) -> None:
-    """Fit what reads the units to the teacher's answers, by least squares."""
-    part, rest = halves(calibration) if ridge is None else (calibration, None)
-    for name in feeds:
-        reader = student.get_submodule(name)
-        start = read_columns(reader, reader.weight.shape[1])
-        k = len(start)
-        fit = moments_of(student, teacher, name, part)
-        held = None if rest is None else moments_of(student, teacher, name, rest)
-        start = start.flatten(0, 1)
-        theta, bias = least_squares(fit, held, start, bias=reader.bias is not None, ridge=ridge)
-        put_columns(reader, theta.reshape(k, -1, theta.shape[1]), bias)
-
-
 def _rescaled(student: nn.Module, wire: Wire, reduction: Reduction) -> Reduction:
-    """Averages of clusters in the scale that the activation leaves free; other reductions are what they are."""
+    """Return averages of clusters in the scale that the activation leaves free; other reductions as they are."""
     labels = reduction.assignment
     rows = read(student, wire.layers, [None] * len(wire.layers))
     group = reduction.expand
@@ -110,59 +145,38 @@ def _rescaled(student: nn.Module, wire: Wire, reduction: Reduction) -> Reduction
     ):
         return reduction
     columns = torch.cat([read_columns(student.get_submodule(name), len(rows)).flatten(1) for name in wire.feeds], 1)
-    return merge(rows, labels, activation=stand_in(wire), weights=columns.square().sum(1))
+    return merge(rows, labels, activation=free_like(wire), weights=columns.square().sum(1))
 
 
-def stand_in(wire: Wire) -> nn.Module | None:
-    """Something with the scales and signs that are free between the layers, pooling counted."""
-    stand = {(False, False): None, (True, True): nn.Identity(), (True, False): nn.ReLU(), (False, True): nn.Tanh()}
-    return stand[wire.symmetry.scales, wire.symmetry.signs]
+def free_like(wire: Wire) -> nn.Module | None:
+    """Return an activation with the scales and signs that are free between the layers, pooling counted."""
+    like = {(False, False): None, (True, True): nn.Identity(), (True, False): nn.ReLU(), (False, True): nn.Tanh()}
+    return like[wire.symmetry.scales, wire.symmetry.signs]
 
 
-def _share(student: nn.Module, name: str, reduction: Reduction, calibration, ridge, teacher: nn.Module) -> nn.Module:
-    """An output layer: the same shape, fewer rows."""
+def _share(student: nn.Module, site: Site, reduction: Reduction, inputs, ridge: float | None) -> nn.Module:
+    """Give an output layer the same shape with fewer rows."""
+    if len(site.wire.layers) > 1:
+        raise ValueError("feeds must name what reads the units of a gated block: without it one layer shares its rows")
+    (name,) = site.wire.layers
     layer = student.get_submodule(name)
-    if calibration is not None:
-        part, rest = halves(calibration) if ridge is None else (calibration, None)
-        fit = moments_of(student, teacher, name, part)
-        held = None if rest is None else moments_of(student, teacher, name, rest)
-        own, bias = read_rows(layer), layer.bias is not None
-        theta, offset = least_squares(fit, held, own[:, :-1].T.contiguous(), bias=bias, ridge=ridge)
-        rows = torch.cat([theta.T, own[:, -1:] if offset is None else offset[:, None]], 1)
-        kept = torch.linalg.pinv(reduction.expand) @ rows
-        reduction = replace(reduction, kept=kept)
+    if inputs is not None:
+        own = read_rows(layer)
+        theta, bias = fit_layer(student, site.teacher, name, inputs, own[:, :-1].T.contiguous(), ridge)
+        rows = torch.cat([theta.T, own[:, -1:] if bias is None else bias[:, None]], 1)
+        reduction = replace(reduction, kept=torch.linalg.pinv(reduction.expand) @ rows)
     put_rows(layer, reduction.kept)
     exchange(student, name, SharedRows(layer, reduction))
     return student
 
 
-def _runs(student: nn.Module, wire: Wire, calibration) -> None:
-    few = take(calibration, slice(0, 2))
+def _check_pass(student: nn.Module, wire: Wire, inputs) -> None:
     with resting(student), torch.no_grad():
         try:
-            seen(student, wire.layers + wire.feeds, few, stop=False)
+            seen(student, wire.layers + wire.feeds, take(inputs, slice(0, 2)), stop=False)
         except RuntimeError as why:
             norms = [n for n, m in student.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
             named = f", and norm= the normalisation in between, if one of {', '.join(norms)} is" if norms else ""
             raise ValueError(
                 f"feeds must name every layer that reads {wire.layers[0]!r}{named}: without its units the network says {why}"
             ) from why
-
-
-def _check(model: nn.Module, wire: Wire, reduction, calibration, ridge) -> None:
-    if not isinstance(reduction, Reduction):
-        raise ValueError(f"reduction must be a Reduction, got {type(reduction).__name__}: see merge, prune and compose")
-    rows = read(model, wire.layers, wire.norms)
-    if reduction.expand.shape[0] != len(rows) or reduction.kept.shape[1] != rows.shape[1]:
-        raise ValueError(
-            f"reduction must be of the {len(rows)} rows of {rows.shape[1]} numbers of {wire.layers[0]!r}, got one of "
-            f"{len(reduction.expand)} rows of {reduction.kept.shape[1]}: pass rows_of(model, layer)"
-        )
-    if not wire.feeds and len(wire.layers) > 1:
-        raise ValueError("feeds must name what reads the units of a gated block: without it one layer shares its rows")
-    if ridge is not None and not (isinstance(ridge, (int, float)) and 0 <= ridge < torch.inf):
-        raise ValueError(f"ridge must be a number of at least 0, got {ridge!r}")
-    if calibration is not None:
-        finite(calibration)
-        if not wire.feeds:
-            probe(model, wire, calibration)

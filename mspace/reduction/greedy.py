@@ -1,4 +1,4 @@
-"""Which units to keep so that least squares on them tells the next layer best: one at a time, from either end."""
+"""Which units to keep so that least squares on them predicts the next layer best: one at a time, from either end."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from ..checks import check_int
-from .calibration import Moments
+from .least_squares import Moments
 
 __all__ = ["backward_elimination", "forward_selection"]
 
-NOTHING = 1e-10  # of a unit's own variance: what is left of it once the chosen ones tell the rest
+NOTHING = 1e-10  # of a unit's own variance: what is left of it once the chosen ones predict the rest
 TIE = 1e-6  # of the largest gain: with fewer examples than units the last gains are equal, and rounding would rank them
 
 
@@ -30,20 +30,20 @@ def forward_selection(moments: Moments, units: int, k: int, *, bias: bool = True
     gram, cross, own = _scaled(moments, units, bias)
     chosen, left = [], []
     s = gram.shape[1]
-    flat, answers = gram.flatten(0, 1).flatten(1), cross.flatten(0, 1).clone()
-    told = gram.new_zeros(k * s, units * s)  # gram less told^T @ told is what the chosen ones leave of it
+    flat, targets = gram.flatten(0, 1).flatten(1), cross.flatten(0, 1).clone()
+    explained = gram.new_zeros(k * s, units * s)  # gram less its Gram matrix is what the chosen ones leave
     own_blocks = gram.diagonal(dim1=0, dim2=2).permute(2, 0, 1).clone()
     taken = torch.zeros(units, dtype=torch.bool)
     total = own.clone()
     for i in range(k):
         root = _roots(own_blocks, NOTHING)
-        gain = _gains(answers, root).masked_fill_(taken, -1.0)
+        gain = _gains(targets, root).masked_fill_(taken, -1.0)
         j = int((gain >= (1 - TIE) * gain.max()).nonzero()[0])
         taken[j] = True
         place = slice(j * s, (j + 1) * s)
-        push = (flat[:, place] - told[: i * s].T @ told[: i * s, place]) @ root[j]
-        told[i * s : (i + 1) * s] = push.T
-        answers.addmm_(push, root[j].T @ answers[place], alpha=-1)
+        push = (flat[:, place] - explained[: i * s].T @ explained[: i * s, place]) @ root[j]
+        explained[i * s : (i + 1) * s] = push.T
+        targets.addmm_(push, root[j].T @ targets[place], alpha=-1)
         push = push.unflatten(0, (units, s))
         own_blocks -= push @ push.mT
         total = total - gain[j]
@@ -83,14 +83,14 @@ def backward_elimination(moments: Moments, units: int, k: int, *, bias: bool = T
 
 
 def _solved(gram: Tensor, cross: Tensor) -> tuple[Tensor, Tensor]:
-    """The inverse of blocks (m, s, m, s), and least squares by it."""
+    """Return the inverse of blocks (m, s, m, s), and least squares by it."""
     flat = gram.reshape(2 * [gram.shape[0] * gram.shape[1]])
     inverse = torch.linalg.inv(flat + 1e-8 * torch.eye(len(flat), dtype=flat.dtype)).reshape(gram.shape)
     return inverse, torch.einsum("iajc,jco->iao", inverse, cross)
 
 
 def _scaled(moments: Moments, units: int, bias: bool):
-    """Blocks (m, s, m, s) and (m, s, o) of features scaled to a variance of one each, and that of the targets."""
+    """Return blocks (m, s, m, s) and (m, s, o) of features scaled to a variance of one each, and that of the targets."""
     gram, cross, own, *_ = moments.parts(bias)
     spread = gram.diagonal().clamp(min=0).sqrt()
     idle = spread <= 1e-12 * spread.max()
@@ -100,16 +100,17 @@ def _scaled(moments: Moments, units: int, bias: bool):
     return gram, (scale[:, None] * cross).reshape(units, s, -1), own
 
 
-def _gains(answers: Tensor, root: Tensor) -> Tensor:
-    """By how much each unit would lower the error, (m,)."""
+def _gains(targets: Tensor, root: Tensor) -> Tensor:
+    """Return by how much each unit would lower the error, (m,)."""
     if root.shape[1] == 1:
-        return (torch.linalg.vector_norm(answers, dim=1) * root[:, 0, 0]).square()
-    return (root.mT @ answers.unflatten(0, root.shape[:2])).square().sum((1, 2))
+        return (torch.linalg.vector_norm(targets, dim=1) * root[:, 0, 0]).square()
+    return (root.mT @ targets.unflatten(0, root.shape[:2])).square().sum((1, 2))
 
 
 def _roots(blocks: Tensor, floor: float) -> Tensor:
-    """R with R R^T the pseudoinverse of small covariances (m, s, s), nothing where nothing is left."""
+    """Return R with R R^T the pseudoinverse of small covariances (m, s, s), nothing where nothing is left."""
     if blocks.shape[1] == 1:
         return torch.where(blocks > floor, blocks.clamp(min=floor).rsqrt(), 0.0)
-    power, axes = torch.linalg.eigh(blocks)
-    return axes * torch.where(power > floor, power.clamp(min=floor).rsqrt(), 0.0)[..., None, :]
+    eigenvalues, eigenvectors = torch.linalg.eigh(blocks)
+    scale = torch.where(eigenvalues > floor, eigenvalues.clamp(min=floor).rsqrt(), 0.0)
+    return eigenvectors * scale[..., None, :]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .factors import Reduction
+from .reductions import Reduction
 
 __all__ = ["SharedRows"]
 
 
 class SharedRows(nn.Module):
-    """m outputs read off k rows: ``y = expand @ (W x + b)``, with W (k, n); stands in for a Linear or a convolution.
+    """m outputs from k rows: ``y = expand @ (W x + b)``, with W (k, n); stands in for a Linear or a convolution.
 
     Stored are the k rows, and of `expand` what it takes: an index for each output where outputs are shared, with a
     scale where scales differ, the matrix where outputs are combinations, nothing where a formula gives it.
@@ -44,6 +44,11 @@ class SharedRows(nn.Module):
             return torch.tensordot(y.movedim(self.axis, -1), self.expand.T, 1).movedim(-1, self.axis)
         y = y.index_select(self.axis, self.index)
         return y if self.scale is None else (y.movedim(self.axis, -1) * self.scale).movedim(-1, self.axis)
+
+    @property
+    def multiplications(self) -> int:
+        """How many it takes for one output, beside those of the rows."""
+        return self.expand.shape[1] if self.index is None else int(self.scale is not None)
 
     @property
     def weight(self) -> Tensor:

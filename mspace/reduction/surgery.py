@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from .factors import Reduction
 from .layers import fold, put_columns, put_rows, read_columns, read_rows
+from .reductions import Reduction
 from .wires import Wire
 
 __all__ = ["cut", "exchange", "plain", "with_tail"]

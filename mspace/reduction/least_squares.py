@@ -1,4 +1,4 @@
-"""Least squares from what is read to what is answered, with a ridge chosen on inputs held out."""
+"""Least squares from a layer's inputs to its outputs, with a ridge chosen on inputs held out."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from .layers import patches, targets
-from .passes import batches, resting, seen
+from .passes import batches, halves, resting, seen
 
-__all__ = ["Moments", "least_squares", "moments_of"]
+__all__ = ["Moments", "fit_layer", "moments_of"]
 
 RIDGES = tuple(10.0**p for p in range(-8, 2))  # of the variance of a feature
 
@@ -40,56 +40,60 @@ class Moments:
         return gram, cross, own, torch.zeros_like(z), torch.zeros_like(y)
 
     def error(self, theta: Tensor, bias: Tensor | None) -> float:
-        """Mean square of y - theta^T z - bias, summed over the outputs."""
+        """Return the mean square of y - theta^T z - bias, summed over the outputs."""
         gram, cross, own, z, y = self.parts(bias is not None)
         fit = own - 2 * (theta * cross).sum() + (theta * (gram @ theta)).sum()
         return float(fit + (0.0 if bias is None else (y - theta.T @ z - bias).square().sum()))
 
 
 def moments_of(student: nn.Module, teacher: nn.Module, name: str, inputs) -> Moments:
-    """Of what the layer reads in the student, and what it answers in the teacher."""
-    reader, total, size = student.get_submodule(name), 0.0, 0
+    """Return those of a layer's inputs in the student, and its outputs in the teacher."""
+    reader, total, size = student.get_submodule(name), torch.zeros(()), 0
     with resting(student, teacher), torch.no_grad():
         for part in batches(inputs):
-            said = seen(teacher, [name], part)[name]
-            z = said.input if student is teacher else seen(student, [name], part)[name].input
-            z, y = patches(reader, z), targets(reader, said.output)
+            wanted = seen(teacher, [name], part)[name]
+            z = wanted.input if student is teacher else seen(student, [name], part)[name].input
+            z, y = patches(reader, z), targets(reader, wanted.output)
             both = torch.cat([torch.ones(len(z), 1, dtype=z.dtype, device=z.device), z, y], 1)
             total, size = total + (both.T @ both).cpu(), z.shape[1]
     return Moments(total, size)
 
 
-def least_squares(fit: Moments, held: Moments | None, start: Tensor, *, bias: bool, ridge: float | None = None):
-    """Weights (p, o) and bias (o,) or None that tell y from z, drawn towards `start` as far as held-out rows want.
+def fit_layer(
+    student: nn.Module, teacher: nn.Module, name: str, inputs, start: Tensor, ridge: float | None
+) -> tuple[Tensor, Tensor | None]:
+    """Return weights (p, o) and a bias (o,), where the layer has one, by which it gives the teacher's outputs.
 
     Minimises E|y - theta^T z - b|^2 + ridge |D (theta - start)|^2, D the standard deviations of z, so that the scale
-    of a feature does not matter. Without `ridge` it is chosen among powers of ten by the error on `held`, infinity
-    (the start itself) among them, and then everything is fitted anew with it.
+    of a feature does not matter. Without `ridge` it is chosen among powers of ten by the error on a fifth of the
+    inputs, infinity (the start itself) among them, and then everything is fitted anew with it.
     """
-    if ridge is None and held is not None:
-        tried, solve = [*RIDGES, torch.inf], _solver(fit, start, bias)
-        errors = [held.error(*solve(r)) for r in tried]
-        ridge = tried[min(range(len(tried)), key=errors.__getitem__)]
-    whole = fit if held is None else fit + held
-    return _solver(whole, start, bias)(RIDGES[0] if ridge is None else ridge)
+    bias = student.get_submodule(name).bias is not None
+    part, rest = halves(inputs) if ridge is None else (inputs, None)
+    moments = moments_of(student, teacher, name, part)
+    if rest is not None:
+        held, solve = moments_of(student, teacher, name, rest), _solver(moments, start, bias)
+        ridge = min((*RIDGES, torch.inf), key=lambda r: held.error(*solve(r)))
+        moments = moments + held
+    return _solver(moments, start, bias)(RIDGES[0] if ridge is None else ridge)
 
 
 def _solver(moments: Moments, start: Tensor, bias: bool):
-    """Ridge -> weights and bias; the matrix is taken apart once for all ridges."""
+    """Return the function from a ridge to weights and bias; the matrix is decomposed once for all ridges."""
     gram, cross, _, z, y = moments.parts(bias)
     spread = gram.diagonal().clamp(min=0).sqrt()
     idle = spread <= 1e-12 * spread.max()
     inverse = torch.where(idle, 0.0, 1 / spread.clamp(min=torch.finfo(spread.dtype).tiny))
-    power, axes = torch.linalg.eigh(inverse[:, None] * gram * inverse)
-    rest = axes.T @ (inverse[:, None] * (cross - gram @ start))
-    power = power.clamp(min=0)
-    sound = power > len(power) * 1e-15 * power[-1]
+    eigenvalues, eigenvectors = torch.linalg.eigh(inverse[:, None] * gram * inverse)
+    rest = eigenvectors.T @ (inverse[:, None] * (cross - gram @ start))
+    eigenvalues = eigenvalues.clamp(min=0)
+    sound = eigenvalues > len(eigenvalues) * 1e-15 * eigenvalues[-1]
 
     def solve(ridge: float) -> tuple[Tensor, Tensor | None]:
         theta = start
         if ridge < torch.inf:
-            gain = torch.where(sound, 1 / (power + ridge).clamp(min=1e-300), 0.0)
-            theta = start + inverse[:, None] * (axes @ (gain[:, None] * rest))
+            gain = torch.where(sound, 1 / (eigenvalues + ridge).clamp(min=1e-300), 0.0)
+            theta = start + inverse[:, None] * (eigenvectors @ (gain[:, None] * rest))
         return theta, (y - theta.T @ z if bias else None)
 
     return solve

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .._linalg import factor_psd
 from ..alignment.symmetry import symmetry_of
-from ..checks import as_tensor, check_int
+from ..checks import check_finite, check_indices, check_int, check_labels
 
 __all__ = ["Reduction", "compose", "harmonics", "low_rank", "merge", "prune"]
 
 
 @dataclass(frozen=True, eq=False)
 class Reduction:
-    """Neurons of a layer told by fewer: ``rows = expand @ kept``, nearly; float64 on the CPU.
+    """Neurons of a layer written with fewer: ``rows = expand @ kept``, nearly; float64 on the CPU.
 
     Merging, pruning and composing differ in `expand` alone: groups, a selection, a selection with the dropped neurons
     as combinations of those kept.
@@ -31,11 +32,9 @@ class Reduction:
     formula: bool = False
 
     def __post_init__(self):
-        kept, expand = (as_tensor(v, n).detach().to("cpu", torch.float64) for v, n in self._named())
-        if kept.ndim != 2 or expand.ndim != 2 or 0 in kept.shape or expand.shape[1] != len(kept) or len(expand) == 0:
+        kept, expand = check_finite(self.kept, "kept", "(k, n+1)"), check_finite(self.expand, "expand", "(m, k)")
+        if expand.shape[1] != len(kept):
             raise ValueError(f"kept must be (k, n+1) and expand (m, k), got {tuple(kept.shape)}, {tuple(expand.shape)}")
-        if not (torch.isfinite(kept).all() and torch.isfinite(expand).all()):
-            raise ValueError("kept and expand must be finite, got NaN or infinity")
         object.__setattr__(self, "kept", kept)
         object.__setattr__(self, "expand", expand)
 
@@ -44,21 +43,18 @@ class Reduction:
 
     @property
     def rows(self) -> Tensor:
-        """The neurons as the reduction tells them, (m, n+1)."""
+        """The neurons as the reduction has them, (m, n+1)."""
         return self.expand @ self.kept
 
     @property
     def assignment(self) -> Tensor | None:
-        """The kept neuron (m,) that stands for each, where it is one alone; None for true combinations."""
+        """The index of the kept neuron (m,) that stands for each, where it is one alone; None for true combinations."""
         hit = self.expand != 0
         return hit.to(torch.int64).argmax(1) if (hit.sum(1) <= 1).all() else None
 
-    def _named(self):
-        return (self.kept, "kept"), (self.expand, "expand")
-
 
 def merge(rows, labels, *, activation=None, weights=None) -> Reduction:
-    """Every cluster of neurons as one, its weighted mean, the bias averaged too.
+    """Merge every cluster of neurons into one, its weighted mean, the bias averaged too.
 
     With the activation given, neurons are first put into the scale and sign that it leaves free (a unit norm for ReLU,
     one side of the origin for tanh), so that ``relu(2 z)`` and ``relu(z)`` count as the same neuron; `expand` then
@@ -70,8 +66,8 @@ def merge(rows, labels, *, activation=None, weights=None) -> Reduction:
         activation: a module or function that treats units one by one
         weights: (m,) how much each neuron contributes, not negative, such as the squared norm of its outgoing weights
     """
-    rows = _rows(rows)
-    labels = _labels(labels, len(rows))
+    rows = check_finite(rows, "rows", "(m, n+1)")
+    labels = check_labels(labels, "labels", len(rows))
     weights = _weights(weights, len(rows))
     free = None if activation is None else symmetry_of(activation)
     size = rows.norm(dim=1) if free is not None and free.scales else torch.ones(len(rows), dtype=rows.dtype)
@@ -87,58 +83,60 @@ def merge(rows, labels, *, activation=None, weights=None) -> Reduction:
 
 
 def prune(rows, keep) -> Reduction:
-    """Some of the neurons, the others gone without a trace.
+    """Keep some of the neurons, the others gone without a trace.
 
     Args:
         rows: (m, n+1)
-        keep: a mask (m,), or the numbers of those kept, in the order in which they are to stand
+        keep: a mask (m,), or the indices of those kept, in the order in which they are to stand
     """
-    rows = _rows(rows)
-    keep = _kept(keep, len(rows))
+    rows = check_finite(rows, "rows", "(m, n+1)")
+    keep = check_indices(keep, "keep", len(rows))
     return Reduction(rows[keep], torch.eye(len(rows), dtype=rows.dtype)[:, keep])
 
 
 def compose(rows, keep, *, moment=None) -> Reduction:
-    """Some of the neurons, the others as the linear combinations of those that are nearest to them.
+    """Keep some of the neurons, the others as the linear combinations of those that are nearest to them.
 
     Exact for an activation that is linear. For others `compress` refits with calibration inputs, which combines what
     the units give instead of their weights.
 
     Args:
         rows: (m, n+1)
-        keep: a mask (m,) or numbers
-        moment: (n+1, n+1), E[x x^T] of the layer's inputs with a one appended; combinations are then nearest in what
-            they answer, not in their weights
+        keep: a mask (m,) or indices
+        moment: (n+1, n+1), E[x x^T] of the layer's inputs with a one appended; combinations are then nearest in their
+            outputs, not in their weights
     """
-    rows = _rows(rows)
-    keep = _kept(keep, len(rows))
-    seen = rows @ _root(moment, rows.shape[1])
-    expand = seen @ torch.linalg.pinv(seen[keep], rtol=1e-10)
+    rows = check_finite(rows, "rows", "(m, n+1)")
+    keep = check_indices(keep, "keep", len(rows))
+    outputs = rows @ _root(moment, rows.shape[1])
+    expand = outputs @ torch.linalg.pinv(outputs[keep], rtol=1e-10)
     expand[keep] = torch.eye(len(keep), dtype=rows.dtype)
     return Reduction(rows[keep], expand)
 
 
 def low_rank(rows, k: int, *, moment=None) -> Reduction:
-    """The k combinations of rows that leave least over: a truncated singular value decomposition (Eckart, Young 1936).
+    """Take the k combinations of rows that leave least over: a truncated singular value decomposition.
 
     Args:
         rows: (m, n+1)
         k: the rank
-        moment: (n+1, n+1) of the inputs with a one appended; what is least is then the error of the answers
+        moment: (n+1, n+1) of the inputs with a one appended; what is least is then the error of the outputs
+
+    Source: Eckart and Young (1936)
     """
-    rows = _rows(rows)
+    rows = check_finite(rows, "rows", "(m, n+1)")
     k = check_int(k, "k", 1, min(rows.shape))
     left = torch.linalg.svd(rows @ _root(moment, rows.shape[1]), full_matrices=False)[0][:, :k]
     return Reduction(left.T @ rows, left)
 
 
 def harmonics(rows, k: int) -> Reduction:
-    """The k slowest cosines over the number of the row: for outputs that are neighbours in time.
+    """Take the k slowest cosines over the index of the row: for outputs that are neighbours in time.
 
-    Rows of a layer that answers with a window of a series change slowly from one output to the next. The basis, that
+    Rows of a layer whose outputs are a window of a series change slowly from one output to the next. The basis, that
     of the discrete cosine transform (type II), is known by formula and nothing of it is stored.
     """
-    rows = _rows(rows)
+    rows = check_finite(rows, "rows", "(m, n+1)")
     k = check_int(k, "k", 1, len(rows))
     place = (torch.arange(len(rows), dtype=rows.dtype) + 0.5) / len(rows)
     basis = torch.cos(torch.pi * place[:, None] * torch.arange(k))
@@ -147,7 +145,7 @@ def harmonics(rows, k: int) -> Reduction:
 
 
 def _signs(rows: Tensor, labels: Tensor) -> Tensor:
-    """Signs (m,) that turn the rows of each cluster to one side, that of the larger part."""
+    """Return signs (m,) that turn the rows of each cluster to one side, that of the larger part."""
     sign = torch.ones(len(rows), dtype=rows.dtype)
     for c in range(int(labels.max()) + 1):
         own = labels == c
@@ -160,47 +158,16 @@ def _signs(rows: Tensor, labels: Tensor) -> Tensor:
 def _root(moment, n: int) -> Tensor:
     if moment is None:
         return torch.eye(n, dtype=torch.float64)
-    moment = as_tensor(moment, "moment").double()
-    if moment.shape != (n, n) or not torch.isfinite(moment).all():
-        raise ValueError(f"moment must be finite and ({n}, {n}), got shape {tuple(moment.shape)}: append a one to x")
-    power, axes = torch.linalg.eigh((moment + moment.T) / 2)
-    return axes * power.clamp(min=0).sqrt()
-
-
-def _rows(rows) -> Tensor:
-    rows = as_tensor(rows, "rows").detach().to("cpu", torch.float64)
-    if rows.ndim != 2 or 0 in rows.shape or not torch.isfinite(rows).all():
-        raise ValueError(f"rows must be finite, (m, n+1) and not empty, got shape {tuple(rows.shape)}: see `rows_of`")
-    return rows
-
-
-def _labels(labels, m: int) -> Tensor:
-    found = torch.as_tensor(labels).detach().cpu()
-    if found.shape != (m,) or found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
-        raise ValueError(
-            f"labels must be {m} integers, the cluster of each neuron, got {found.dtype} of shape {tuple(found.shape)}"
-        )
-    return found.unique(return_inverse=True)[1]
+    moment = check_finite(moment, "moment", "(n+1, n+1)")
+    if moment.shape != (n, n):
+        raise ValueError(f"moment must be ({n}, {n}), got shape {tuple(moment.shape)}: append a one to x")
+    return factor_psd((moment + moment.T) / 2)
 
 
 def _weights(weights, m: int) -> Tensor:
     if weights is None:
         return torch.ones(m, dtype=torch.float64)
-    weights = as_tensor(weights, "weights").detach().to("cpu", torch.float64)
-    if weights.shape != (m,) or not torch.isfinite(weights).all() or (weights < 0).any():
-        raise ValueError(f"weights must be {m} finite numbers, not negative, got shape {tuple(weights.shape)}")
+    weights = check_finite(weights, "weights", "(m,)")
+    if weights.shape != (m,) or (weights < 0).any():
+        raise ValueError(f"weights must be {m} numbers, not negative, got shape {tuple(weights.shape)}")
     return weights
-
-
-def _kept(keep, m: int) -> Tensor:
-    """A mask or numbers as numbers."""
-    keep = torch.as_tensor(keep).detach().cpu()
-    if keep.dtype == torch.bool and keep.shape == (m,):
-        keep = keep.nonzero().flatten()
-    good = keep.ndim == 1 and (keep.dtype == torch.int64 or keep.dtype == torch.int32)
-    if not good or len(keep) == 0 or keep.min() < 0 or keep.max() >= m or len(keep.unique()) < len(keep):
-        raise ValueError(
-            f"keep must be a mask of length {m} or different numbers from 0 to {m - 1}, and keep at least one neuron, "
-            f"got {keep.dtype} of shape {tuple(keep.shape)}"
-        )
-    return keep.long()

@@ -1,0 +1,142 @@
+"""Moving the kept neurons themselves, so that the small network gives the large one's outputs: no labels are used."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..checks import check_int
+from .passes import answer, batches, examples, halves, resting, seen
+
+__all__ = ["discrepancy", "logits_kl", "match"]
+
+ROUND = 10  # steps between two looks at the held-out inputs
+PATIENCE = 2  # looks that bring nothing
+
+Divergence = Callable[[Tensor, Tensor], Tensor]
+
+
+def logits_kl(output: Tensor, target: Tensor) -> Tensor:
+    """Return KL(target || output) of classes from logits (N, ..., classes), the mean over examples."""
+    # classes first: few of them in the last place keep log_softmax from using vectors, at six times the cost
+    output, target = (F.log_softmax(t.flatten(0, -2).T.contiguous(), 0) for t in (output, target))
+    return F.kl_div(output, target, log_target=True, reduction="sum") / output.shape[1]
+
+
+def match(
+    student: nn.Module,
+    teacher: nn.Module,
+    layers: Sequence[str],
+    calibration,
+    *,
+    feeds: Sequence[str] = (),
+    divergence: Divergence | None = None,
+    steps: int = 60,
+) -> nn.Module:
+    """Move weights of some layers until the student's outputs are the teacher's, by L-BFGS (Liu and Nocedal 1989).
+
+    Args:
+        student: the small network; a new one is returned
+        teacher: the large one
+        layers: names of the layers whose weights and biases move
+        calibration: inputs
+        feeds: layers, of one name in both, whose outputs are to agree, in squares
+        divergence: (student's output, teacher's output) -> scalar; where given, the outputs of the whole networks are
+            to agree by it, such as `logits_kl` for classes
+        steps: at most; a fifth of the inputs shows whether they still help
+    """
+    student = copy.deepcopy(student)
+    steps = check_int(steps, "steps", 0)
+    part, rest = halves(calibration)
+    moving = list({id(p): p for n in layers for p in student.get_submodule(n).parameters()}.values())
+    flags = {p: p.requires_grad for p in student.parameters()}
+    if steps == 0 or not moving:
+        return student
+    try:
+        for p in flags:
+            p.requires_grad_(any(p is q for q in moving))
+        fit = _Distance(student, teacher, part, feeds, divergence)
+        held = fit if rest is None else _Distance(student, teacher, rest, feeds, divergence)
+        _descend(moving, fit, held, steps)
+    finally:
+        for p, flag in flags.items():
+            p.grad = None
+            p.requires_grad_(flag)
+    return student
+
+
+@torch.no_grad()
+def discrepancy(
+    student: nn.Module, teacher: nn.Module, inputs, *, feeds: Sequence[str] = (), divergence: Divergence | None = None
+) -> float:
+    """Return how far the student's outputs are from the teacher's, as `match` counts it."""
+    return float(_Distance(student, teacher, inputs, feeds, divergence)())
+
+
+class _Distance:
+    """The student's distance from the outputs of the teacher, which are computed once."""
+
+    def __init__(self, student, teacher, inputs, feeds, divergence: Divergence | None):
+        self.student, self.feeds, self.divergence = student, list(feeds), divergence
+        with resting(teacher), torch.no_grad():
+            self.parts = [(part, self._outputs(teacher, part)) for part in batches(inputs, 4096)]
+
+    def __call__(self) -> Tensor:
+        """Return the mean over the inputs."""
+        total, count = torch.zeros(()), 0
+        with resting(self.student):
+            for part, wanted in self.parts:
+                n = examples(part)
+                total, count = total + n * self._distance(self._outputs(self.student, part), wanted), count + n
+        return total / count
+
+    def _outputs(self, model: nn.Module, part) -> list:
+        if self.divergence is None and self.feeds:
+            return [layer.output.flatten(0, -2) for layer in seen(model, self.feeds, part).values()]
+        return [answer(model, part)]
+
+    def _distance(self, outputs: list, wanted: list) -> Tensor:
+        return sum((self.divergence or _squared_error)(a, b) for a, b in zip(outputs, wanted))
+
+
+def _squared_error(output: Tensor, target: Tensor) -> Tensor:
+    """Return the mean squared error as a share of the target's variance over the examples."""
+    if not isinstance(output, Tensor) or output.ndim < 2:
+        raise ValueError("divergence must be given for a network whose output is anything but a tensor (N, ...)")
+    scale = (target - target.mean(0)).square().mean()
+    return (output - target).square().mean() / scale.clamp(min=torch.finfo(target.dtype).tiny)
+
+
+def _descend(moving: list[Tensor], fit: _Distance, held: _Distance, steps: int) -> None:
+    """Move in rounds; the weights of the best look are those that stay."""
+    opt = torch.optim.LBFGS(
+        moving, max_iter=ROUND, history_size=20, line_search_fn="strong_wolfe", tolerance_grad=1e-12, tolerance_change=0
+    )
+
+    def closure():
+        opt.zero_grad()
+        loss = fit()
+        loss.backward()
+        return loss
+
+    @torch.no_grad()
+    def look() -> float:
+        value = float(held())
+        return value if value == value else float("inf")
+
+    best, kept, waited = look(), [p.detach().clone() for p in moving], 0
+    for _ in range((steps + ROUND - 1) // ROUND):
+        opt.step(closure)
+        now = look()
+        waited = 0 if now < best else waited + 1
+        if now < best:
+            best, kept = now, [p.detach().clone() for p in moving]
+        if waited >= PATIENCE:
+            break
+    with torch.no_grad():
+        for p, value in zip(moving, kept):
+            p.copy_(value)
