@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from scipy.special import stdtrit
 
 import mspace as ms
-from mspace.distillation import distill, drop_neurons, mean_only, merge_neurons, temper
+from mspace.distillation import distill, drop_neurons, mean_only, temper
 from mspace.distillation.places import carried, units_of
 from mspace.models import HTNet, mlp, regions, with_projection
 from mspace.tables import TextTable
@@ -56,13 +56,10 @@ def priors(post, units: int, seed: int) -> dict:
     """The teacher's posterior in the shape of the student, in several ways."""
     keep = ms.relevance(post.neurons("2", axis=1)).argsort(descending=True)[:units].sort().values
     any_units = torch.randperm(post.template[0].out_features, generator=ms.seeded(seed))[:units].sort().values
-    rows = post.neurons(["0"])
-    labels = ms.KMeans(units, metric=ms.wasserstein2, generator=ms.seeded(seed)).fit_predict(rows)
     return {
         "": drop_neurons(post, "0", "2", units),
         "units at random": drop_neurons(post, "0", "2", any_units),
         "not conditioned": carried(post, *units_of(post.template, "0", "2").only(keep)),
-        "merged": merge_neurons(post, "0", "2", labels),
     }
 
 

@@ -13,18 +13,15 @@ from mspace import seeded
 from mspace.covariance import Block, GaussianPosterior, kl_divergence, laplace, variational
 from mspace.covariance.layout import flatten, positions, unflatten
 from mspace.distillation import (
-    answers,
     compose_layers,
     distill,
     drop_layer,
     drop_neurons,
     mean_only,
-    merge_neurons,
-    pad_neurons,
     temper,
 )
 from mspace.distillation.places import units_of
-from mspace.distillation.students import Dark
+from mspace.distillation.students import SoftTargetLoss, teacher_outputs
 from mspace.models import mlp
 
 
@@ -431,51 +428,6 @@ def test_composition_is_the_nearest_line_for_a_relu():
     assert least <= away < 1.5 * least + 1e-3
 
 
-# ---- wider, merged
-
-
-def test_new_units_are_unknown_and_old_ones_are_as_they_were():
-    post = full(net(4, 3, 2))
-    found = pad_neurons(post, "0", "2", 5, prior_precision=4.0)
-    assert torch.equal(drop_neurons(mean_only(found), "0", "2", [0, 1, 2]).mean, post.mean)
-    variance = found.variance()
-    assert torch.equal(variance["0.weight"][3:], torch.full((2, 4), 0.25).double())
-    assert torch.equal(variance["2.weight"][:, 3:], torch.full((2, 2), 0.25).double())
-    assert (found.named()["0.weight"][3:] == 0).all() and (found.named()["2.weight"][:, 3:] == 0).all()
-    back = drop_neurons(found, "0", "2", [0, 1, 2])  # the new columns are at zero by themselves
-    assert torch.allclose(back.cov(), post.cov(), atol=1e-12) and torch.allclose(back.mean, post.mean, atol=1e-12)
-
-
-def test_merged_twins_change_nothing():
-    model = net(4, 4, 2)
-    with torch.no_grad():
-        model[0].weight[3], model[0].bias[3] = model[0].weight[1], model[0].bias[1]
-    x = normal(6, 4)
-    found = merge_neurons(GaussianPosterior.of(model, []), "0", "2", [0, 1, 2, 1])
-    assert torch.allclose(found.model()(x), model(x), atol=1e-12)
-    assert len(found.mean) == len(flatten(model)) - 4 - 1 - 2
-
-
-def test_merging_takes_the_barycenter_of_rows_and_the_sum_of_columns():
-    model, labels = net(4, 5, 3), torch.tensor([0, 1, 0, 2, 1])
-    post = full(model)
-    found = merge_neurons(post, "0", "2", labels)
-    place = unflatten(model, torch.arange(len(flatten(model))))
-    rows = torch.cat([place["0.weight"], place["0.bias"][:, None]], 1)
-    neurons = ms.NeuronDistribution(post.mean[rows], torch.stack([post.cov(r) for r in rows]))
-    want = ms.wasserstein2.barycenter(neurons, labels)
-    small = unflatten(found.template, torch.arange(len(found.mean)))
-    new = torch.cat([small["0.weight"], small["0.bias"][:, None]], 1)
-    assert torch.allclose(found.mean[new], want.mean)
-    assert all(torch.allclose(found.cov(new[c]), want.cov[c]) for c in range(3))
-    add = F.one_hot(labels).double()
-    assert torch.allclose(found.named()["2.weight"], post.named()["2.weight"] @ add)
-    behind = torch.cat([place["2.weight"].reshape(-1), place["2.bias"]])
-    push = torch.block_diag(*[add.T] * 3, torch.eye(3).double())
-    after = torch.cat([small["2.weight"].reshape(-1), small["2.bias"]])
-    assert torch.allclose(found.cov(after), push @ post.cov(behind) @ push.T, atol=1e-12)
-
-
 # ---- priors
 
 
@@ -517,7 +469,7 @@ def test_the_gradient_of_the_softened_loss():
     out, labels = normal(6, 4).requires_grad_(), torch.tensor([0, 1, 2, 3, 0, 1])
     soft = normal(6, 4, seed=3).softmax(1)
     target = torch.cat([labels[:, None].double(), soft], 1)
-    loss = Dark(3.0, 0.7)
+    loss = SoftTargetLoss(3.0, 0.7)
     (slope,) = torch.autograd.grad(loss(out, target), out)
     step, numeric = 1e-6, torch.zeros_like(slope)
     with torch.no_grad():
@@ -536,7 +488,7 @@ def test_at_a_high_temperature_logits_are_matched():
     out, teacher = normal(5, 4).requires_grad_(), normal(5, 4, seed=3)
     t = 1e4
     target = torch.cat([torch.zeros(5, 1).double(), (teacher / t).softmax(1)], 1)
-    (slope,) = torch.autograd.grad(Dark(t, 1.0)(out, target), out)
+    (slope,) = torch.autograd.grad(SoftTargetLoss(t, 1.0)(out, target), out)
     away = (out - teacher).detach()
     assert torch.allclose(slope * 5, (away - away.mean(1, keepdim=True)) / 4, atol=1e-3)
 
@@ -582,14 +534,14 @@ def test_a_linear_student_of_labels_and_answers_is_exact():
 def test_answers_average_probabilities_over_draws():
     model, x = net(4, 5, 3), normal(7, 4)
     post = full(model, 0.5)
-    found = answers(post, x, temperature=2.0, size=50, generator=seeded(1))
+    found = teacher_outputs(post, x, temperature=2.0, n_samples=50, generator=seeded(1))
     drawn = post.sample(50, seeded(1))
     assert torch.allclose(found, (drawn(x) / 2).softmax(2).mean(0))
-    assert torch.allclose(answers(model, x), model(x)) and torch.allclose(
-        answers(model, x, temperature=1.0), model(x).softmax(1)
+    assert torch.allclose(teacher_outputs(model, x), model(x)) and torch.allclose(
+        teacher_outputs(model, x, temperature=1.0), model(x).softmax(1)
     )
     awake = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5)).double().train()
-    assert torch.allclose(answers(awake, x), awake[0](x)) and awake.training and awake[1].training
+    assert torch.allclose(teacher_outputs(awake, x), awake[0](x)) and awake.training and awake[1].training
 
 
 def test_a_student_learns_from_answers_alone():
@@ -625,8 +577,7 @@ def test_nothing_is_changed_in_place():
     model = net()
     post = full(model)
     before, cov = flatten(post.template).clone(), post.cov().clone()
-    drop_neurons(post, "0", "2", [0, 1]), temper(post, 0.5), pad_neurons(post, "0", "2", 8)
-    merge_neurons(post, "0", "2", [0, 0, 1, 1, 2, 2]), compose_layers(by_neuron(model), "2", "4", normal(9, 4))
+    drop_neurons(post, "0", "2", [0, 1]), temper(post, 0.5), compose_layers(by_neuron(model), "2", "4", normal(9, 4))
     drop_layer(full(near_identity()), "2")
     assert torch.equal(flatten(post.template), before) and torch.equal(post.cov(), cov)
     assert post.template[0].out_features == 6
@@ -671,8 +622,6 @@ def test_only_a_posterior_is_transformed():
         lambda p: drop_neurons(p, "0", "2", [0]),
         lambda p: drop_layer(p, "2"),
         lambda p: temper(p, 0.5),
-        lambda p: pad_neurons(p, "0", "2", 9),
-        lambda p: merge_neurons(p, "0", "2", [0] * 6),
     ):
         with pytest.raises(ValueError, match="posterior must be a GaussianPosterior"):
             call(net())
@@ -685,29 +634,28 @@ def test_layers_that_cannot_go():
         drop_layer(full(net()), "nowhere")
     with pytest.raises(ValueError, match="without variance"):
         drop_layer(full(near_identity()).marginal("0"), "2")
-    with pytest.raises(ValueError, match="between it"):
-        pad_neurons(
-            GaussianPosterior.of(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 1)), []), "0", "2", 4
-        )
+    normalised = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 1))
+    with pytest.raises(ValueError, match="fold what stands between"):
+        compose_layers(GaussianPosterior.of(normalised, []), "0", "2", torch.randn(5, 2))
 
 
 @pytest.mark.parametrize("rho", [-0.1, 1.1, True, "1", math.nan])
 def test_rho_is_a_share(rho):
-    with pytest.raises(ValueError, match="rho must be a share"):
+    with pytest.raises(ValueError, match="rho must be"):
         temper(full(net()), rho)
 
 
 BAD = [
     ({"temperature": 0.5}, "temperature"),
     ({"temperature": math.nan}, "temperature"),
-    ({"mix": 1.5}, "mix must be a share"),
-    ({"mix": -0.1}, "mix must be a share"),
+    ({"mix": 1.5}, "mix must be"),
+    ({"mix": -0.1}, "mix must be"),
     ({"loss": F.l1_loss}, "loss must be"),
     ({"teacher": None}, "teacher must be given"),
     ({"teacher": "net"}, "teacher must be a module"),
     ({"data": None}, "data must be inputs"),
     ({"data": (normal(9, 4), torch.arange(8) % 3)}, "as many targets as inputs"),
-    ({"data": normal(0, 4)}, "as many targets as inputs, and some"),
+    ({"data": normal(0, 4)}, "data must hold"),
     ({"data": normal(9, 4) / 0}, "data must be finite"),
     ({"data": normal(9, 4).half()}, "data must be torch.float64, as the student is"),
     ({"noise": 1.0}, "noise belongs"),
@@ -730,7 +678,7 @@ def test_labels_and_targets_must_suit_the_teacher():
         distill(net(4, 5, 3), net(4, 5, 3), (x, torch.arange(9)), F.cross_entropy, prior=None)
     with pytest.raises(ValueError, match="labels where mix is 0"):
         distill(net(4, 5, 3), net(4, 5, 3), x, F.cross_entropy, prior=None, mix=0.0)
-    with pytest.raises(ValueError, match="of the shape of the teacher's answers"):
+    with pytest.raises(ValueError, match="of the shape of the teacher's outputs"):
         distill(net(4, 5, 1), net(4, 5, 1), (x, normal(9)), F.mse_loss, prior=None)
     with pytest.raises(ValueError, match="noise must be given"):
         distill(net(4, 5, 1), net(4, 5, 1), x, F.mse_loss, prior=None)
@@ -739,7 +687,7 @@ def test_labels_and_targets_must_suit_the_teacher():
 @pytest.mark.parametrize(
     "student, said",
     [
-        ((4, 8, 3), "pad_neurons"),
+        ((4, 8, 3), "in their order"),
         ((4, 5, 3), "drop_neurons"),
         ((4, 6, 6, 3), "parameters of the student in their order"),
     ],

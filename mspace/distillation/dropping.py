@@ -9,14 +9,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_int
+from ..checks import check_indices, check_int
 from ..covariance.layout import positions
 from ..covariance.posterior import GaussianPosterior
 from ..reduction.surgery import exchange
 from ..reduction.wires import _sequences
 from .places import Units, carried, distance, must_be_posterior, units_of
 
-__all__ = ["drop_layer", "drop_neurons", "kept_of"]
+__all__ = ["drop_layer", "drop_neurons"]
 
 
 def drop_neurons(
@@ -27,12 +27,12 @@ def drop_neurons(
     *,
     through: str | Sequence[str] | None = None,
 ) -> GaussianPosterior:
-    """The posterior of a network in which a layer has only the units `keep`.
+    """Return the posterior of a network in which a layer has only the units `keep`.
 
     A unit whose outgoing weights are zero is not there. So the posterior is **conditioned** on the outgoing weights of
     the other units being zero, which moves every weight that correlates with them, and their incoming rows with their
     biases, which then touch nothing, are **marginalised**. If the posterior is exact and the prior was independent, the
-    answer is the exact posterior of the smaller network. Parameters without variance are zeroed or left out, no more.
+    result is the exact posterior of the smaller network. Parameters without variance are zeroed or left out, no more.
     The order inside a layer does not matter. Of two layers in a row begin with the later one: the rows of its units are
     free then, and less has to be zero.
 
@@ -40,7 +40,7 @@ def drop_neurons(
         posterior: of the large network
         layer: name of the layer that makes the units, Linear or convolution; several for a gated block
         feeds: name of the layer that reads them, or names
-        keep: numbers of the units that stay, in the order they shall have, or a mask (m,); or how many, then those whose
+        keep: indices of the units that stay, in the order they shall have, or a mask (m,); or how many, then those whose
             outgoing weights are furthest from zero, each unit for itself (Wald's statistic, the price of its going)
         through: what stands between and has parameters for each unit alone: batch normalisations, convolutions in
             groups. An `nn.Sequential` shows it; else name it: temporal filters of an `EEGNet` pass through
@@ -52,25 +52,24 @@ def drop_neurons(
     """
     must_be_posterior(posterior)
     units = units_of(posterior.template, layer, feeds, through)
-    keep = kept_of(_furthest(posterior, units, keep) if isinstance(keep, int) else keep, units.size)
-    gone = torch.ones(units.size, dtype=torch.bool)
-    gone[keep] = False
+    keep = _furthest(posterior, units, keep) if isinstance(keep, int) else check_indices(keep, "keep", units.size)
+    gone = (~torch.isin(torch.arange(units.size), keep)).nonzero().flatten()
     student, places = units.only(keep)
-    if not gone.any():
+    if not len(gone):
         return carried(posterior, student, places, distance=0.0, dof=0)
-    at = units.columns(gone.nonzero().flatten()).sort().values
+    at = units.columns(gone).sort().values
     far, dof = distance(posterior, at, torch.zeros(len(at), dtype=torch.float64))
     given = posterior.condition(at, 0.0)
     return carried(given, student, places, distance=far, dof=dof)
 
 
 def drop_layer(posterior: GaussianPosterior, layer: str, *, farthest: float = 10.0) -> GaussianPosterior:
-    """The posterior of a network without a layer: conditioned on its weight being the identity and its bias zero.
+    """Return the posterior of a network without a layer: conditioned on its weight being the identity and its bias zero.
 
     That leaves the activations on either side one after the other, so the second must change nothing after the first:
     ReLU does not, LeakyReLU and tanh do. A trained layer is usually far from the identity, and then the shift of all
     other weights is extrapolation in the tail of a Gaussian. The limit on the distance tells such a case only where the
-    posterior is narrow: under a wide one the identity may be near and the student of no use, so look at its answers.
+    posterior is narrow: under a wide one the identity may be near and the student of no use, so look at its outputs.
 
     Args:
         posterior: of the large network, whose layers stand in an `nn.Sequential`
@@ -92,8 +91,7 @@ def drop_layer(posterior: GaussianPosterior, layer: str, *, farthest: float = 10
     identity = _identity(model, layer)
     _must_repeat(before, after, identity, layer)
     at = positions(model, layer)
-    parts = [identity.weight] if identity.bias is None else [identity.weight, identity.bias]
-    goal = torch.cat([p.detach().double().reshape(-1) for p in parts])
+    goal = torch.cat([p.detach().reshape(-1) for p in identity.parameters()])
     far, dof = distance(posterior, at, goal)
     if dof < len(at):
         raise ValueError(
@@ -110,30 +108,12 @@ def drop_layer(posterior: GaussianPosterior, layer: str, *, farthest: float = 10
     exchange(student, layer, nn.Identity())
     if after is not None:
         exchange(student, after[0], nn.Identity())
-    rest = torch.ones_like(posterior.mean, dtype=torch.bool)
-    rest[at] = False
-    return carried(given, student, rest.nonzero().flatten(), distance=far, dof=dof)
-
-
-def kept_of(keep, m: int) -> Tensor:
-    """Numbers of units, in the order given, from numbers or a mask."""
-    try:
-        found = torch.as_tensor(keep)
-    except (TypeError, ValueError, RuntimeError):
-        found = torch.empty(0)
-    if found.dtype == torch.bool and found.shape == (m,):
-        found = found.nonzero().flatten()
-    good = found.ndim == 1 and len(found) > 0 and found.dtype in (torch.int64, torch.int32)
-    if not good or found.min() < 0 or found.max() >= m or len(found.unique()) < len(found):
-        raise ValueError(
-            f"keep must be different numbers of units from 0 to {m - 1}, or a mask ({m},), got {keep!r:.60}; a layer "
-            "with more units is made by pad_neurons"
-        )
-    return found.long()
+    rest = (~torch.isin(torch.arange(len(posterior.mean)), at)).nonzero().flatten()
+    return carried(given, student, rest, distance=far, dof=dof)
 
 
 def _furthest(posterior: GaussianPosterior, units: Units, k: int) -> Tensor:
-    """The k units whose outgoing weights are least likely to be zero, ascending."""
+    """Return the k units whose outgoing weights are least likely to be zero, ascending."""
     k = check_int(k, "keep", 1, units.size)
     columns = [units.columns(torch.tensor([u])) for u in range(units.size)]
     worth = [distance(posterior, at, torch.zeros(len(at), dtype=torch.float64))[0] for at in columns]
@@ -141,7 +121,7 @@ def _furthest(posterior: GaussianPosterior, units: Units, k: int) -> Tensor:
 
 
 def _neighbours(model: nn.Module, layer: str):
-    """Modules without parameters before a layer, and the one behind it, by name, in its `nn.Sequential`."""
+    """Return modules without parameters before a layer, and the one behind it, by name, in its `nn.Sequential`."""
     for leaves in _sequences(model, layer) if layer else ():
         names = [n for n, _ in leaves]
         if layer in names:
@@ -154,7 +134,7 @@ def _neighbours(model: nn.Module, layer: str):
 
 
 def _identity(model: nn.Module, layer: str) -> nn.Module:
-    """A copy of the layer that is the identity."""
+    """Return a copy of the layer that is the identity."""
     module = copy.deepcopy(model.get_submodule(layer)).double()
     if not isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d)):
         raise ValueError(f"layer {layer!r} must be Linear, Conv1d or Conv2d, got {type(module).__name__}")
@@ -172,7 +152,7 @@ def _identity(model: nn.Module, layer: str) -> nn.Module:
 
 
 def _must_repeat(before, after, identity: nn.Module, layer: str) -> None:
-    """The activation behind a layer that is the identity must change nothing, or the network is another."""
+    """Refuse an activation behind a layer that is the identity if it changes anything: the network is another then."""
     n = identity.weight.shape[1]
     shape = (64, n, *(2 * k + 5 for k in identity.weight.shape[2:]))
     z = torch.linspace(-4, 4, math.prod(shape), dtype=torch.float64).reshape(shape)
