@@ -50,16 +50,8 @@ from torch import nn
 
 import mspace as ms
 from mspace import NeuronDistribution, plot, seeded
-from mspace.models import (
-    NeuralODE,
-    Oscillators,
-    dopri5,
-    irregular_windows,
-    mlp,
-    oscillator_ode,
-    responses,
-    rk4,
-)
+from kit.oscillators import Oscillators, oscillator_ode, responses
+from mspace.models import NeuralODE, dopri5, irregular_windows, mlp, rk4
 from mspace.series import (
     at_own_level,
     difference_of_trainings,

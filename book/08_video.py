@@ -51,7 +51,8 @@ from torch import nn
 import mspace as ms
 from mspace import plot, seeded
 from mspace.flipbook import Flipbook
-from mspace.models import NeuralODE, OrthogonalAutoencoder, Oscillators, mlp, rk4
+from kit.oscillators import Oscillators
+from mspace.models import NeuralODE, OrthogonalAutoencoder, mlp, rk4
 from mspace.ssa import Frames
 from mspace.tables import TextTable, with_error
 

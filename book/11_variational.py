@@ -50,7 +50,8 @@ from torch import nn
 import mspace as ms
 from mspace import normal, plot, seeded
 from mspace.covariance import variational_ensemble
-from mspace.models import at_principal_components, mlp
+from kit.principal import at_principal_components
+from mspace.models import mlp
 from mspace.tables import TextTable, with_error
 
 ms.limit_threads()

@@ -54,7 +54,8 @@ import mspace as ms
 from mspace import plot, seeded
 from mspace.covariance import variational_ensemble
 from mspace.flipbook import Flipbook
-from mspace.models import at_principal_components, mlp
+from kit.principal import at_principal_components
+from mspace.models import mlp
 from mspace.tables import TextTable
 
 ms.limit_threads()

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from kit.principal import at_principal_components
 from sklearn.decomposition import PCA
 from torch import nn
 from torch.func import functional_call, grad, stack_module_state, vmap
@@ -15,7 +16,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import orthogonal
 
 from mspace import fit
-from mspace.models import OrthogonalAutoencoder, at_principal_components, mlp
+from mspace.models import OrthogonalAutoencoder, mlp
 from mspace.models.orthogonal import Cayley, haar
 from mspace.series import windows
 

@@ -6,9 +6,10 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from kit.oscillators import Oscillators, oscillator_ode, responses
 
 import mspace as ms
-from mspace.models import NeuralODE, Oscillators, oscillator_ode, responses, rk4
+from mspace.models import NeuralODE, rk4
 
 
 def noise(*shape, seed=0):
@@ -120,7 +121,6 @@ def test_the_solver_works_once():
         (lambda: Oscillators([-1.0]), r"finite and not negative, got \[-1.0\]"),
         (lambda: Oscillators([1.0], -1), r"n_hidden must be.*got -1"),
         (lambda: oscillator_ode(ms.windows(noise(20), 4, horizon=2), [1.0], penalty=-1), r"penalty must be.*got -1"),
-        (lambda: oscillator_ode(ms.windows(noise(20), 4, horizon=2), [1.0], channels=1), r"must leave channels out"),
         (
             lambda: oscillator_ode(ms.windows(noise(20), 4, horizon=2), [0.0, 1.0]),
             r"first of frequencies.*got .0.0, 1.0",
