@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -38,7 +39,7 @@ class DataReplaced(UserWarning):
     """Another set stands in for the one asked for."""
 
 
-def require(module: str, what: str, install: str):
+def require(module: str, what: str, install: str) -> Any:
     """Import a module that only the set `what` needs, or name the package to install."""
     try:
         return importlib.import_module(module)
@@ -100,10 +101,10 @@ def local(relative: str) -> Path | None:
 
 def fetch_members(archive: Archive, names: Sequence[str]) -> list[Path]:
     """Return files of an archive, wherever they are; only absent ones are unpacked, into the cache."""
-    paths = {name: local(f"{archive.folder}/{name}") for name in names}
-    if absent := [name for name, path in paths.items() if path is None]:
-        paths |= _unpack(archive, fetch(archive), absent)
-    return [paths[name] for name in names]
+    here = {name: path for name in names if (path := local(f"{archive.folder}/{name}"))}
+    if absent := [name for name in names if name not in here]:
+        here |= _unpack(archive, fetch(archive), absent)
+    return [here[name] for name in names]
 
 
 def fetch(archive: Archive) -> Path:
@@ -149,7 +150,8 @@ def _transfer(url: str, path: Path) -> None:
     try:
         pooch.HTTPDownloader(timeout=TIMEOUT)(url, str(path), None)
     except exceptions.HTTPError as error:
-        raise Unavailable(f"{host} answered {error.response.status_code}") from error
+        status = None if error.response is None else error.response.status_code
+        raise Unavailable(f"{host} answered {status}") from error
     except exceptions.ChunkedEncodingError as error:
         raise DatasetError(f"{host} broke off in the middle") from error
     except exceptions.RequestException as error:

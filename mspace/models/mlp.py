@@ -45,18 +45,22 @@ def linear(n_in: int, n_out: int, *, bias: bool = True, generator: torch.Generat
     n_in = check_int(n_in, "the number of inputs of a layer", 1)
     n_out = check_int(n_out, "the number of outputs of a layer", 1)
     layer = nn.utils.skip_init(nn.Linear, n_in, n_out, bias=bias, dtype=torch.get_default_dtype())
+    assert isinstance(layer, nn.Linear)
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -1 / math.sqrt(n_in), 1 / math.sqrt(n_in), generator=generator)
     return layer
 
 
-def as_function(name: str, given) -> Callable[[Tensor], Tensor]:
+def as_function(
+    name: str, given: nn.Module | type[nn.Module] | Callable[[Tensor], Tensor] | None
+) -> Callable[[Tensor], Tensor]:
     """Return a copy of a module, a module made by its class, a function as it is, or the identity for None."""
     if given is None:
         return nn.Identity()
     if isinstance(given, nn.Module):
         return copy.deepcopy(given)
-    given = given() if isinstance(given, type) and issubclass(given, nn.Module) else given
+    if isinstance(given, type) and issubclass(given, nn.Module):
+        return given()
     if not callable(given):
         raise ValueError(f"{name} must be a module, its class or a function of a tensor, got {given!r}")
     return given

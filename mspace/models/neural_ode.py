@@ -163,6 +163,7 @@ class NeuralODE(nn.Module):
 
     def _read(self, rows: Tensor) -> Tensor:
         """Return the state after rows (B, T, 2 m + 1) of values, masks and times."""
+        assert isinstance(self.encoder, GRUCell)
         transition, times = self.encoder.transition(), rows[..., -1] / self.unit
         drives, m = self.encoder.drive(rows[..., :-1]), rows.shape[2] // 2
         seen = (rows[..., m:-1].sum(2, keepdim=True) > 0).to(rows)

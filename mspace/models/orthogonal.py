@@ -70,7 +70,8 @@ class OrthogonalAutoencoder(nn.Module):
             for layer in (self.encoder, self.decoder):
                 layer.reset_parameters()  # of an orthonormal layer that is the bias only
                 if parametrize.is_parametrized(layer):
-                    layer.weight = haar(*layer.weight.shape).to(layer.weight)
+                    rows, columns = layer.weight.shape
+                    layer.weight = haar(rows, columns).to(layer.weight)
             if self.gain is not None:
                 self.gain.fill_(1.0)
 
@@ -171,7 +172,7 @@ def _constrain(name: str, layer: nn.Linear, n_hidden: int, generator) -> None:
             f"n_hidden must be at most {min(shape)} for an orthonormal {name}, got {n_hidden}: leave it out of `constrain`"
         )
     with torch.no_grad():
-        layer.weight.copy_(haar(*shape, generator))
+        layer.weight.copy_(haar(shape[0], shape[1], generator))
     parametrize.register_parametrization(layer, "weight", Cayley(layer.weight))
 
 

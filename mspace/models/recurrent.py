@@ -173,12 +173,14 @@ class GRUCell(nn.Module):
 
     def drive(self, x: Tensor) -> Tensor:
         """Return what inputs (..., n_inputs) add to the three gates, (..., 3 n_hidden)."""
-        bias = torch.cat([self.b_r, self.b_z, self.b_n]).squeeze(-1)
-        return F.linear(x, torch.cat([self.V_r, self.V_z, self.V_n]), bias)
+        return F.linear(x, self._gates("V"), self._gates("b").squeeze(-1))
+
+    def _gates(self, kind: str) -> Tensor:
+        return torch.cat([self.get_parameter(f"{kind}_{gate}") for gate in "rzn"])
 
     def transition(self) -> Callable[[Tensor, Tensor], Tensor]:
         """Return the map from a state and a drive to the next state."""
-        weight, d, inner = torch.cat([self.W_r, self.W_z, self.W_n]), self.n_hidden, self.c_n.squeeze(-1)
+        weight, d, inner = self._gates("W"), self.n_hidden, self.get_parameter("c_n").squeeze(-1)
 
         def transition(h: Tensor, drive: Tensor) -> Tensor:
             own = F.linear(h, weight)

@@ -79,7 +79,9 @@ def dopri5(
     counted = _Counted(field)
     options = {"method": "dopri5", "rtol": rtol, "atol": atol, "options": {"max_num_steps": max_steps}}
     try:
-        return Solution(finite(odeint(counted, start, times, **options), times), counted.calls)
+        states = odeint(counted, start, times, **options)
+        assert isinstance(states, Tensor)
+        return Solution(finite(states, times), counted.calls)
     except AssertionError as why:  # torchdiffeq's way to say that it cannot go on
         raise ValueError(
             f"the solution could not be followed beyond time {counted.reached:.4g} of {float(times.max()):.4g} ({why}), "
