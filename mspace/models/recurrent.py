@@ -157,6 +157,7 @@ class GRUCell(nn.Module):
     of these side by side.
     """
 
+    c_n: Tensor
     rows = ("W_r", "W_z", "W_n", "V_r", "V_z", "V_n", "b_r", "b_z", "b_n", "c_n")
 
     def __init__(self, n_inputs: int, n_hidden: int, *, generator: torch.Generator | None = None):
@@ -176,11 +177,11 @@ class GRUCell(nn.Module):
         return F.linear(x, self._gates("V"), self._gates("b").squeeze(-1))
 
     def _gates(self, kind: str) -> Tensor:
-        return torch.cat([self.get_parameter(f"{kind}_{gate}") for gate in "rzn"])
+        return torch.cat([getattr(self, f"{kind}_{gate}") for gate in "rzn"])
 
     def transition(self) -> Callable[[Tensor, Tensor], Tensor]:
         """Return the map from a state and a drive to the next state."""
-        weight, d, inner = self._gates("W"), self.n_hidden, self.get_parameter("c_n").squeeze(-1)
+        weight, d, inner = self._gates("W"), self.n_hidden, self.c_n.squeeze(-1)
 
         def transition(h: Tensor, drive: Tensor) -> Tensor:
             own = F.linear(h, weight)
