@@ -303,19 +303,20 @@ similar = torch.tensor([[1, 0, 0], [0, 1, 0.8], [0, 0.8, 1]], dtype=torch.float6
 first, second = torch.tensor([[0.4, 0.5, 0.8], [0, 0.8, 0.1]], dtype=torch.float64)
 
 
-def example(copies, by, ridge=0.0):
-    """Weights of the three features when the first target comes several times."""
+def example(copies, ridge=0.0):
+    """Relevance and similarity of targets when the first one comes several times."""
     targets = torch.stack([first] * copies + [second], 1)
     alike = torch.ones(copies + 1, copies + 1, dtype=torch.float64)
     alike[-1, :-1] = alike[:-1, -1] = 0.2
-    alike = alike + ridge * torch.eye(copies + 1)
-    return qpfs_targets(similar, targets, alike, by=by)[0]
+    return targets, alike + ridge * torch.eye(copies + 1)
 
 
+once, often = (ms.qpfs(similar, example(n)[0].sum(1)) for n in (1, 4))
+worst = qpfs_targets(similar, *example(4, ridge=1e-3))[0]
 golden = {
-    "once, summed": (example(1, "aggregate"), (0.365, 0.612, 0.023)),
-    "four times, summed": (example(4, "aggregate"), (0.398, 0.177, 0.426)),
-    "four times, min-max": (example(4, "minmax", 1e-3), (0.382, 0.568, 0.051)),
+    "once, summed": (once, (0.365, 0.612, 0.023)),
+    "four times, summed": (often, (0.398, 0.177, 0.426)),
+    "four times, min-max": (worst, (0.382, 0.568, 0.051)),
 }
 for name, (found, known) in golden.items():
     print(f"{name:20}", "  ".join(f"{z:.3f}" for z in found))

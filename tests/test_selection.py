@@ -120,8 +120,8 @@ def test_obs_is_half_of_wald_and_its_update_the_conditional_mean():
     posterior = GaussianPosterior.of(model, [Block(torch.arange(p)[None], torch.linalg.inv(hessian)[None])])
     rows = torch.arange(6).view(3, 2)  # of the first layer
     loss = group_obs(flatten(model), hessian, rows)
-    assert torch.allclose(wald(posterior.neurons("0")), 2 * loss, rtol=1e-10)
     assert torch.allclose(relevance(posterior, by="obs", layer="0"), loss, rtol=1e-10)
+    assert torch.allclose(wald(posterior.neurons("0")), 2 * loss, rtol=1e-10)
     given = posterior.condition(rows[1], 0.0).mean
     assert torch.allclose(group_obs_update(flatten(model), hessian, rows[1]), given, atol=1e-10)
 
@@ -438,9 +438,8 @@ def test_belsley_of_exact_dependence():
 
 @pytest.mark.parametrize("r, golden", [(2, (0.365, 0.612, 0.023)), (5, (0.398, 0.177, 0.426))])
 def test_qpfs_has_the_golden_weights(r, golden):
-    b, p = targets(r)
+    b, _ = targets(r)
     assert qpfs(Q3, b.sum(1)).tolist() == pytest.approx(golden, abs=6e-4)
-    assert torch.equal(qpfs(Q3, b.sum(1)), qpfs_targets(Q3, b, p, by="aggregate")[0])
     assert torch.allclose(qpfs(Q3, b.sum(1)), qpfs(Q3, 1e6 * b.sum(1)), atol=1e-10)  # any unit will do
 
 
@@ -502,7 +501,7 @@ def test_duplicates_share_their_weight(m):
 def test_minmax_has_the_golden_weights_and_is_a_saddle():
     b, p = targets(5)
     p = p + 1e-3 * torch.eye(5)
-    x, y = qpfs_targets(Q3, b, p, by="minmax")
+    x, y = qpfs_targets(Q3, b, p)
     assert x.tolist() == pytest.approx([0.382, 0.568, 0.051], abs=6e-4)
     assert y.tolist() == pytest.approx([0.123] * 4 + [0.508], abs=6e-4)
     weights = torch.stack([p.mean() * b.mean(), Q3.mean() * p.mean(), Q3.mean() * b.mean()])
@@ -524,16 +523,17 @@ def test_minmax_of_neurons_with_few_weights_is_a_saddle():
     x, y = normal(60, 3), normal(5, 3, seed=1)
     q, p = ((v @ v.T / v.norm(dim=1) / v.norm(dim=1)[:, None]).square() for v in (x, y))
     b = uniform(60, 5, seed=2)
-    x, y = qpfs_targets(q, b, p, by="minmax", balance=(1, 1, 1))
-    down, up = 2 * q @ x - b @ y, -b.T @ x - 2 * p @ y
+    x, y = qpfs_targets(q, b, p)
+    weights = torch.stack([p.mean() * b.mean(), q.mean() * p.mean(), q.mean() * b.mean()])
+    one, two, three = weights / weights.sum()
+    down, up = 2 * one * q @ x - two * b @ y, -two * b.T @ x - 2 * three * p @ y
     assert (x * (down - down.min())).sum() < 1e-10 and (y * (up.max() - up)).sum() < 1e-10
     assert abs(x.sum() - 1) < 1e-12 and abs(y.sum() - 1) < 1e-12 and min(x.min(), y.min()) >= 0
 
 
-@pytest.mark.parametrize("by", ["aggregate", "minmax"])
-def test_one_target_is_plain_qpfs(by):
+def test_one_target_is_plain_qpfs():
     b = torch.tensor([0.4, 0.5, 0.8]).double()
-    x, y = qpfs_targets(Q3, b[:, None], [[1.0]], by=by)
+    x, y = qpfs_targets(Q3, b[:, None], [[1.0]])
     assert torch.allclose(x, qpfs(Q3, b), atol=1e-10) and y.tolist() == [1]
 
 
@@ -637,9 +637,7 @@ BAD_QPFS = {
     "alpha word": (lambda: qpfs(torch.eye(2), [1.0, 1], alpha="auto"), "alpha"),
     "strings": (lambda: qpfs("similar", [1.0, 1]), "real numbers"),
     "target sizes": (lambda: qpfs_targets(Q3, torch.ones(3, 2), torch.eye(3)), "relevance must be \\(m, r\\)"),
-    "target method": (lambda: qpfs_targets(Q3, torch.ones(3, 1), [[1.0]], by="max"), "by must be one of"),
-    "balance": (lambda: qpfs_targets(Q3, torch.ones(3, 1), [[1.0]], balance=(1, -1, 0)), "balance"),
-    "no balance": (lambda: qpfs_targets(Q3, torch.zeros(3, 1), [[1.0]]), "balance cannot be found"),
+    "no balance": (lambda: qpfs_targets(Q3, torch.zeros(3, 1), [[1.0]]), "all zero"),
     "too many": (lambda: select(torch.eye(2), [1.0, 1], 3), "k must be a whole number"),
     "duplicate": (lambda: select(torch.eye(2), [1.0, 1], 1, duplicate=1.5), "duplicate"),
 }
@@ -661,24 +659,24 @@ FLAT = NeuronDistribution(torch.ones(2, 2), torch.ones(2, 2, 2))
 BAD = {
     "method": (call("random"), "by must be one of wald"),
     "layer of neurons": (call("wald", layer="0"), "leave them out"),
-    "data of neurons": (call("obd", data=DATA, loss=F.mse_loss, layer="0"), "needs a network or a posterior"),
+    "data of neurons": (call("obd", data=DATA, loss=F.mse_loss, layer="0"), "needs a network"),
     "data unused": (call("wald", data=DATA), "leave them out"),
-    "type": (call("wald", given=torch.ones(3, 3)), "must be neurons, a posterior or a network"),
-    "no covariance": (call("wald", given=NET, layer="0"), "give a posterior"),
-    "no data": (call("obd", given=NET, layer="0"), "data= and loss="),
-    "no layer": (call("obd", given=NET, data=DATA, loss=F.mse_loss), "layer must name"),
+    "type": (call("wald", given=torch.ones(3, 3)), "must be neurons, a posterior"),
+    "no covariance": (call("wald", given=NET, layer="0"), "must be neurons, a posterior"),
+    "no data": (call("obd", given=NET, layer="0"), "layer= and data="),
+    "singular obd": (call("obd", given=FLAT), "full rank"),
+    "no layer": (call("obd", given=NET, data=DATA, loss=F.mse_loss), "layer="),
     "no such layer": (call("obd", given=NET, layer="9", data=DATA, loss=F.mse_loss), "9"),
     "no loss": (call("gradient", given=NET, layer="0", data=DATA), "loss="),
-    "gradient without data": (call("gradient", given=NET, layer="0"), "needs data= and loss="),
+    "gradient without data": (call("gradient", given=NET, layer="0"), "data= and loss="),
     "sum": (call("obd", given=NET, layer="0", data=DATA, loss=partial(F.mse_loss, reduction="sum")), "mean"),
     "damping": (call("obs", given=NET, layer="0", data=DATA, loss=F.mse_loss, damping=-1.0), "damping"),
     "activation": (call("layerwise", given=NET, layer="1", data=DATA), "Linear layer, one of 0, 2"),
     "inputs": (call("layerwise", given=NET, layer="2", data=DATA[0][:, :2]), "do not fit"),
     "layerwise NaN": (call("layerwise", given=NET, layer="2", data=DATA[0] * NAN), "finite"),
-    "damping unused": (call("wald", damping=1.0), "leave it out"),
+    "damping unused": (call("wald", damping=1.0), "leave them out"),
     "layerwise axis": (call("layerwise", given=NET, layer="2", data=DATA[0], axis=2), "axis"),
     "magnitude with data": (call("magnitude", given=NET, layer="2", data=DATA), "leave them out"),
-    "singular obd": (call("obd", given=FLAT), "full rank"),
     "hessian": (partial(group_obs, [1.0, 1], [[1, 2], [2, 1]]), "hessian must be positive semidefinite"),
     "weights": (partial(group_obs, [1.0, 1], torch.eye(3)), "\\(p,\\) and \\(p, p\\)"),
     "group": (partial(group_obs, [1.0, 1], torch.eye(2), [[0, 2]]), "groups must be different"),

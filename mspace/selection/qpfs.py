@@ -35,48 +35,32 @@ def qpfs(similarity, relevance, *, alpha: float | None = None) -> Tensor:
     return minimum(2 * (1 - alpha) * q, alpha * b)
 
 
-def qpfs_targets(
-    similarity,
-    relevance,
-    target_similarity,
-    *,
-    by: str = "minmax",
-    balance: tuple[float, float, float] | None = None,
-) -> tuple[Tensor, Tensor]:
+def qpfs_targets(similarity, relevance, target_similarity) -> tuple[Tensor, Tensor]:
     """Return weights of features and of targets, (m,) and (r,), each on its simplex, when there are several targets.
 
-    With x, y the weights, Q, P the similarities, B the relevance and a the balance:
-
-    * "aggregate": `qpfs` with the sum of B over targets; every target weighs the same
-    * "minmax": the minimum over x of the maximum over y of ``a1 x.T Q x - a2 x.T B y - a3 y.T P y``: prefers targets that
-      are predicted worst
-
-    With a single target both are equal to `qpfs`.
+    With x, y the weights, Q, P the similarities and B the relevance, the minimum over x of the maximum over y of
+    ``a1 x.T Q x - a2 x.T B y - a3 y.T P y``, which prefers targets that are predicted worst; the numbers a are such that
+    the terms have the same mean. With a single target it is `qpfs`, which with ``B.sum(1)`` weighs all targets alike.
 
     Args:
         similarity: Q (m, m), as in `qpfs`
         relevance: B (m, r), of each feature to each target, not negative
         target_similarity: P (r, r)
-        by: as above
-        balance: three numbers not below zero; by default the terms have the same mean. Not for "aggregate".
     """
-    if by not in ("aggregate", "minmax"):
-        raise ValueError(f"by must be one of aggregate, minmax, got {by!r}")
     q, b = _similarity(similarity, "similarity"), _relevance(relevance, "(m, r)")
     p = _similarity(target_similarity, "target_similarity")
     m, r = b.shape
     if (len(q), len(p)) != (m, r):
         raise ValueError(f"relevance must be (m, r) for {len(q)} features and {len(p)} targets, got {m, r}")
-    if by == "aggregate":
-        if balance is not None:
-            raise ValueError(f"balance is not used by='aggregate', got {balance}: leave it out")
-        return qpfs(q, b.sum(1)), torch.full((r,), 1 / r, dtype=torch.float64)
-    first, second, third = _balance(balance, q.mean(), b.mean(), p.mean())
+    weights = torch.stack([p.mean() * b.mean(), q.mean() * p.mean(), q.mean() * b.mean()])
+    if not (weights > 0).all():
+        raise ValueError("similarities and relevance must not be all zero, whose terms cannot be balanced")
+    first, second, third = (weights / weights.sum()).tolist()
     matrix = torch.cat([torch.cat([2 * first * q, -second * b], 1), torch.cat([second * b.T, 2 * third * p], 1)])
     try:
         z = saddle(matrix, torch.zeros(m + r, dtype=torch.float64), (torch.arange(m + r) >= m).long())
     except RuntimeError as why:
-        raise ValueError("similarity is too close to singular for by='minmax': add 1e-3 to its diagonal") from why
+        raise ValueError("similarity is too close to singular: add 1e-3 to its diagonal") from why
     return z[:m], z[m:]
 
 
@@ -131,17 +115,3 @@ def _nonnegative(value: Tensor, name: str) -> Tensor:
 def _balanced(q: Tensor, b: Tensor) -> float:
     """Return the alpha that gives both terms the same mean."""
     return float(q.mean() / (q.mean() + b.mean())) if b.any() else 0.0
-
-
-def _balance(given, q: Tensor, b: Tensor, p: Tensor) -> tuple[float, float, float]:
-    """Return three weights, which sum to one, that give the terms the same mean over uniform weights."""
-    if given is None:
-        if not (q > 0 and b > 0 and p > 0):
-            raise ValueError("balance cannot be found when similarities or relevance are all zero: give three numbers")
-        weights = torch.stack([p * b, q * p, q * b])
-    else:
-        weights = check_finite(given, "balance", "(3,)")
-        if len(weights) != 3 or (weights < 0).any() or not weights.any():
-            raise ValueError(f"balance must be three numbers not below zero, got {given}")
-    first, second, third = (weights / weights.sum()).tolist()
-    return first, second, third

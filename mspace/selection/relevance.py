@@ -56,28 +56,25 @@ def relevance(
         axis: 0 for rows, 1 for columns
         data: inputs and targets; "layerwise" needs no more than inputs
         loss: (output, target) -> mean over the batch
-        damping: added to the diagonal of a network's second derivative in "obs", "obd" and "layerwise", as weight decay
+        damping: added to the diagonal of a network's curvature in "obs", "obd" and "layerwise", as weight decay
             ``damping / 2 |w|^2`` would
     """
     if by not in (*OF_NEURONS, *OF_NETWORK):
         raise ValueError(f"by must be one of {', '.join(dict.fromkeys((*OF_NEURONS, *OF_NETWORK)))}, got {by!r}")
-    damping = check_real(damping, "damping", 0, ends="[)")
-    given, of_network = posterior_or_neurons, by in OF_NETWORK and (data is not None or by not in OF_NEURONS)
-    if damping and (not of_network or by == "gradient"):
-        raise ValueError(f"damping is not used by={by!r} with {type(given).__name__}: leave it out")
-    if of_network:
-        if data is None or (loss is None and by != "layerwise"):
-            need = "" if by == "layerwise" else " and loss=, (output, target) -> mean over the batch"
-            raise ValueError(f"by={by!r} needs data={need}")
-        return OF_NETWORK[by](_network(given, by), data, loss, layer=_named(layer), axis=axis, damping=damping)
-    if data is not None or loss is not None:
-        raise ValueError(f"data and loss are not used by={by!r} with {type(given).__name__}: leave them out")
-    if isinstance(given, nn.Module):
-        if by != "magnitude":
-            need = "data= and loss=, or a posterior" if by in OF_NETWORK else "a posterior or an ensemble"
-            raise ValueError(f"by={by!r} needs more than a network: give {need}")
-        return weight_of(given, _named(layer), axis=axis).double().norm(dim=1)
-    return OF_NEURONS[by](_neurons(given, layer, axis))
+    given, damping = posterior_or_neurons, check_real(damping, "damping", 0, ends="[)")
+    if by in OF_NEURONS and (data is None or by not in OF_NETWORK):
+        if data is not None or loss is not None or damping:
+            raise ValueError(f"data, loss and damping are not used by={by!r} with neurons: leave them out")
+        if by == "magnitude" and isinstance(given, nn.Module) and layer is not None:
+            return weight_of(given, layer, axis=axis).double().norm(dim=1)
+        return OF_NEURONS[by](_neurons(given, layer, axis))
+    if by == "gradient" and damping:
+        raise ValueError("damping is not used by='gradient': leave it out")
+    network = given.model() if callable(getattr(given, "model", None)) else given
+    if data is None or (loss is None and by != "layerwise") or not isinstance(network, nn.Module) or layer is None:
+        need = "" if by == "layerwise" else " and loss="
+        raise ValueError(f"by={by!r} needs a network or a posterior, layer=, data={need}, got {type(given).__name__}")
+    return OF_NETWORK[by](network, data, loss, layer=layer, axis=axis, damping=damping)
 
 
 def wald(neurons: NeuronDistribution) -> Tensor:
@@ -117,17 +114,6 @@ def _refuse_infinite(neurons: NeuronDistribution, certain: Tensor, rank: Tensor)
     )
 
 
-def _obd(neurons: NeuronDistribution) -> Tensor:
-    singular = ~is_full_rank(neurons.cov)
-    if singular.any():
-        raise ValueError(
-            f"neurons must have covariances of full rank for by='obd', got {int(singular.sum())} of {len(neurons)} "
-            f"singular, the first of neuron {int(singular.nonzero()[0])}: draw more networks than weights, or use by='wald'"
-        )
-    precision = torch.cholesky_inverse(torch.linalg.cholesky(neurons.cov))
-    return (precision.diagonal(dim1=1, dim2=2) * neurons.mean.square()).sum(1) / 2
-
-
 def gradient_covariance(
     model: nn.Module, data: Data, loss: Loss, *, layer: str | Sequence[str], axis: int = 0
 ) -> Tensor:
@@ -160,24 +146,6 @@ def _layerwise(model: nn.Module, data, loss, *, layer, axis: int, damping: float
     return layerwise_relevance(model, inputs, layer=layer, axis=axis, damping=damping)
 
 
-OF_NEURONS: dict[str, Callable[[NeuronDistribution], Tensor]] = {
-    "wald": wald,
-    "obs": lambda neurons: wald(neurons) / 2,
-    "obd": _obd,
-    "magnitude": lambda neurons: neurons.mean.norm(dim=1),
-}
-OF_NETWORK: dict[str, Callable[..., Tensor]] = {"obs": obs, "obd": obd, "gradient": _gradient, "layerwise": _layerwise}
-
-
-def _network(given, by: str) -> nn.Module:
-    """Return the network itself, or that at the mean of a posterior."""
-    if isinstance(given, nn.Module):
-        return given
-    if isinstance(given, NeuronDistribution) or not callable(getattr(given, "model", None)):
-        raise ValueError(f"by={by!r} with data= needs a network or a posterior of one, got {type(given).__name__}")
-    return given.model()
-
-
 def _neurons(given, layer, axis: int) -> NeuronDistribution:
     if isinstance(given, NeuronDistribution):
         if layer is not None or axis != 0:
@@ -185,12 +153,25 @@ def _neurons(given, layer, axis: int) -> NeuronDistribution:
                 f"layer and axis go with a posterior, got {layer!r} and {axis} with neurons: leave them out"
             )
         return given
-    if not callable(getattr(given, "neurons", None)):
-        raise ValueError(f"posterior_or_neurons must be neurons, a posterior or a network, got {type(given).__name__}")
-    return given.neurons(_named(layer), axis=axis)
+    if not callable(getattr(given, "neurons", None)) or layer is None:
+        raise ValueError(
+            f"posterior_or_neurons must be neurons, a posterior with layer=, or a network with layer= and data=, got "
+            f"{type(given).__name__}"
+        )
+    return given.neurons(layer, axis=axis)
 
 
-def _named(layer):
-    if layer is None:
-        raise ValueError("layer must name the layer whose neurons are meant, got None")
-    return layer
+def _obd(neurons: NeuronDistribution) -> Tensor:
+    if not is_full_rank(neurons.cov).all():
+        raise ValueError("neurons must have covariances of full rank for by='obd', got singular ones: use by='wald'")
+    precision = torch.cholesky_inverse(torch.linalg.cholesky(neurons.cov)).diagonal(dim1=1, dim2=2)
+    return (precision * neurons.mean.square()).sum(1) / 2
+
+
+OF_NEURONS: dict[str, Callable[[NeuronDistribution], Tensor]] = {
+    "wald": wald,
+    "obs": lambda neurons: wald(neurons) / 2,
+    "obd": _obd,
+    "magnitude": lambda neurons: neurons.mean.norm(dim=1),
+}
+OF_NETWORK: dict[str, Callable[..., Tensor]] = {"obs": obs, "obd": obd, "layerwise": _layerwise, "gradient": _gradient}
