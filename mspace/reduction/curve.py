@@ -1,9 +1,8 @@
-"""Quality against size: what a network stores, what an output costs, counted exactly, and the score for each size."""
+"""Quality against size: what a network stores, counted exactly, and its score for each size."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -11,7 +10,6 @@ from torch import nn
 
 from ..checks import check_int
 from .compression import compress
-from .passes import answer, resting, take
 from .reductions import Reduction
 from .shared import SharedRows
 from .wires import rows_of
@@ -19,19 +17,11 @@ from .wires import rows_of
 __all__ = ["Cost", "Point", "cost", "tradeoff"]
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a network stores and computes.
-
-    Attributes:
-        parameters: numbers stored, each tensor once: parameters, and statistics of normalisations
-        indices: whole numbers stored beside them, which output reads which row
-        operations: multiply-adds of dense layers and convolutions for one example, None if not asked
-    """
+class Cost(NamedTuple):
+    """What a network stores: numbers, each tensor once, and beside them indices, which output reads which row."""
 
     parameters: int
     indices: int
-    operations: int | None = None
 
 
 class Point(NamedTuple):
@@ -43,36 +33,12 @@ class Point(NamedTuple):
     n_indices: int = 0
 
 
-def cost(model: nn.Module, inputs=None) -> Cost:
-    """Count what a network stores; with inputs (N, ...) also the multiply-adds of one example.
-
-    Counted are Linear, Conv1d, Conv2d and `SharedRows`; recurrent layers and the products inside an attention are not.
-    """
+def cost(model: nn.Module) -> Cost:
+    """Count what a network stores: its parameters and statistics of normalisations, and the indices of `SharedRows`."""
     state = {id(t): t for t in model.state_dict(keep_vars=True).values() if isinstance(t, torch.Tensor)}
     floats = sum(t.numel() for t in state.values() if t.is_floating_point())
     shared = [m.index for m in model.modules() if isinstance(m, SharedRows) and m.index is not None]
-    indices = sum(index.numel() for index in shared if index.any())  # all read the first row: nothing to look up
-    return Cost(floats, indices, None if inputs is None else _operations(model, take(inputs, slice(0, 1))))
-
-
-def _operations(model: nn.Module, one) -> int:
-    counts = []
-
-    def count(module, _given, output):
-        if isinstance(module, SharedRows):
-            counts.append(output.numel() * module.multiplications)
-        else:
-            counts.append(output.numel() * module.weight[0].numel())
-
-    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, SharedRows)
-    handles = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, kinds)]
-    try:
-        with resting(model), torch.no_grad():
-            answer(model, one)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return sum(counts)
+    return Cost(floats, sum(i.numel() for i in shared if i.any()))  # all read the first row: nothing to look up
 
 
 def tradeoff(

@@ -68,9 +68,11 @@ def merge(rows, labels, *, activation=None, weights=None) -> Reduction:
     """
     rows = check_finite(rows, "rows", "(m, n+1)")
     labels = check_labels(labels, "labels", len(rows))
-    weights = _weights(weights, len(rows))
+    weights = torch.ones_like(rows[:, 0]) if weights is None else check_finite(weights, "weights", "(m,)")
+    if len(weights) != len(rows) or (weights < 0).any():
+        raise ValueError(f"weights must be {len(rows)} numbers, not negative, got {len(weights)}")
     free = None if activation is None else symmetry_of(activation)
-    size = rows.norm(dim=1) if free is not None and free.scales else torch.ones(len(rows), dtype=rows.dtype)
+    size = rows.norm(dim=1) if free is not None and free.scales else torch.ones_like(rows[:, 0])
     share = weights * size**2
     group = torch.nn.functional.one_hot(labels).to(rows)
     share = torch.where((group.T @ share)[labels] > 0, share, 1.0)  # a cluster without weight is averaged plainly
@@ -115,14 +117,12 @@ def compose(rows, keep, *, moment=None) -> Reduction:
 
 
 def low_rank(rows, k: int, *, moment=None) -> Reduction:
-    """Take the k combinations of rows that leave least over: a truncated singular value decomposition.
+    """Take the k combinations of rows that leave least over: a truncated singular value decomposition (Eckart, Young 1936).
 
     Args:
         rows: (m, n+1)
         k: the rank
         moment: (n+1, n+1) of the inputs with a one appended; what is least is then the error of the outputs
-
-    Source: Eckart and Young (1936)
     """
     rows = check_finite(rows, "rows", "(m, n+1)")
     k = check_int(k, "k", 1, min(rows.shape))
@@ -162,12 +162,3 @@ def _root(moment, n: int) -> Tensor:
     if moment.shape != (n, n):
         raise ValueError(f"moment must be ({n}, {n}), got shape {tuple(moment.shape)}: append a one to x")
     return factor_psd((moment + moment.T) / 2)
-
-
-def _weights(weights, m: int) -> Tensor:
-    if weights is None:
-        return torch.ones(m, dtype=torch.float64)
-    weights = check_finite(weights, "weights", "(m,)")
-    if weights.shape != (m,) or (weights < 0).any():
-        raise ValueError(f"weights must be {m} numbers, not negative, got shape {tuple(weights.shape)}")
-    return weights

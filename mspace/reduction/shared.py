@@ -46,11 +46,6 @@ class SharedRows(nn.Module):
         return y if self.scale is None else (y.movedim(self.axis, -1) * self.scale).movedim(-1, self.axis)
 
     @property
-    def multiplications(self) -> int:
-        """How many it takes for one output, beside those of the rows."""
-        return self.expand.shape[1] if self.index is None else int(self.scale is not None)
-
-    @property
     def weight(self) -> Tensor:
         """The weight that the layer acts as, (m, ...)."""
         return self._spread(self.rows.weight)
