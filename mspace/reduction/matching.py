@@ -59,8 +59,8 @@ def match(
     try:
         for p in flags:
             p.requires_grad_(any(p is q for q in moving))
-        fit = _Distance(student, teacher, part, feeds, divergence)
-        held = fit if rest is None else _Distance(student, teacher, rest, feeds, divergence)
+        fit = _distance(student, teacher, part, feeds, divergence)
+        held = fit if rest is None else _distance(student, teacher, rest, feeds, divergence)
         _descend(moving, fit, held, steps)
     finally:
         for p, flag in flags.items():
@@ -74,33 +74,28 @@ def discrepancy(
     student: nn.Module, teacher: nn.Module, inputs, *, feeds: Sequence[str] = (), divergence: Divergence | None = None
 ) -> float:
     """Return how far the student's outputs are from the teacher's, as `match` counts it."""
-    return float(_Distance(student, teacher, inputs, feeds, divergence)())
+    return float(_distance(student, teacher, inputs, feeds, divergence)())
 
 
-class _Distance:
-    """The student's distance from the outputs of the teacher, which are computed once."""
+def _distance(student, teacher, inputs, feeds, divergence: Divergence | None) -> Callable[[], Tensor]:
+    """Return the mean distance of the student's outputs from the teacher's as a function; the latter are computed once."""
 
-    def __init__(self, student, teacher, inputs, feeds, divergence: Divergence | None):
-        self.student, self.feeds, self.divergence = student, list(feeds), divergence
-        with resting(teacher), torch.no_grad():
-            self.parts = [(part, self._outputs(teacher, part)) for part in batches(inputs, 4096)]
-
-    def __call__(self) -> Tensor:
-        """Return the mean over the inputs."""
-        total, count = torch.zeros(()), 0
-        with resting(self.student):
-            for part, wanted in self.parts:
-                n = examples(part)
-                total, count = total + n * self._distance(self._outputs(self.student, part), wanted), count + n
-        return total / count
-
-    def _outputs(self, model: nn.Module, part) -> list:
-        if self.divergence is None and self.feeds:
-            return [layer.output.flatten(0, -2) for layer in seen(model, self.feeds, part).values()]
+    def outputs(model: nn.Module, part) -> list:
+        if divergence is None and feeds:
+            return [layer.output.flatten(0, -2) for layer in seen(model, feeds, part).values()]
         return [answer(model, part)]
 
-    def _distance(self, outputs: list, wanted: list) -> Tensor:
-        return sum((self.divergence or _squared_error)(a, b) for a, b in zip(outputs, wanted))
+    def distance() -> Tensor:
+        total = torch.zeros(())
+        with resting(student):
+            for part, wanted in parts:
+                pairs = zip(outputs(student, part), wanted)
+                total = total + examples(part) * sum((divergence or _squared_error)(a, b) for a, b in pairs)
+        return total / examples(inputs)
+
+    with resting(teacher), torch.no_grad():
+        parts = [(part, outputs(teacher, part)) for part in batches(inputs, 4096)]
+    return distance
 
 
 def _squared_error(output: Tensor, target: Tensor) -> Tensor:
@@ -111,7 +106,7 @@ def _squared_error(output: Tensor, target: Tensor) -> Tensor:
     return (output - target).square().mean() / scale.clamp(min=torch.finfo(target.dtype).tiny)
 
 
-def _descend(moving: list[Tensor], fit: _Distance, held: _Distance, steps: int) -> None:
+def _descend(moving: list[Tensor], fit: Callable, held: Callable, steps: int) -> None:
     """Move in rounds; the weights of the best look are those that stay."""
     opt = torch.optim.LBFGS(
         moving, max_iter=ROUND, history_size=20, line_search_fn="strong_wolfe", tolerance_grad=1e-12, tolerance_change=0
@@ -131,11 +126,9 @@ def _descend(moving: list[Tensor], fit: _Distance, held: _Distance, steps: int) 
     best, kept, waited = look(), [p.detach().clone() for p in moving], 0
     for _ in range((steps + ROUND - 1) // ROUND):
         opt.step(closure)
-        now = look()
-        waited = 0 if now < best else waited + 1
-        if now < best:
-            best, kept = now, [p.detach().clone() for p in moving]
-        if waited >= PATIENCE:
+        if (now := look()) < best:
+            best, kept, waited = now, [p.detach().clone() for p in moving], 0
+        elif (waited := waited + 1) >= PATIENCE:
             break
     with torch.no_grad():
         for p, value in zip(moving, kept):
