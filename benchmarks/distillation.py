@@ -1,8 +1,8 @@
 """What a teacher's posterior is worth to a student: learning curves with and without it, and controls.
 
-    MSPACE_DATA=... .venv/bin/python benchmarks/distillation.py dense --seeds 10      (a minute of CPU for each seed)
-    MSPACE_DATA=... .venv/bin/python benchmarks/distillation.py ecog --seeds 5         (one and a half)
-    MSPACE_DATA=... .venv/bin/python benchmarks/distillation.py electrodes --seeds 4   (one, for five subjects)
+    PYTHONPATH=book python benchmarks/distillation.py dense --seeds 10      (a minute of CPU for each seed)
+    PYTHONPATH=book python benchmarks/distillation.py ecog --seeds 5         (one and a half)
+    PYTHONPATH=book python benchmarks/distillation.py electrodes --seeds 4   (one, for five subjects)
 
 A seed means a new split, teacher, and student. Students see examples that their teacher has not seen, except where double
 counting is the subject. Differences are paired by seed, with the 95 % interval of Student's t. One thread.
@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from scipy.special import stdtrit
 
 import mspace as ms
+from kit.tables import TextTable
 from mspace.distillation import distill, drop_neurons, mean_only, temper
 from mspace.distillation.places import carried, units_of
 from mspace.models import HTNet, mlp, regions, with_projection
-from mspace.tables import TextTable
 
 ADAM = partial(torch.optim.Adam, lr=1e-2)
 SHARES = (0.05, 0.2, 1.0)

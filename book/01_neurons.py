@@ -28,15 +28,16 @@
 #   to a mean and a covariance.
 
 # %% tags=["remove-cell"]
-# Colab has this notebook but not the package.
+# Colab has this notebook, but neither the package nor what the book adds to it.
 import importlib.util
 
 from IPython import get_ipython
 
-if importlib.util.find_spec("mspace") is None:
+if importlib.util.find_spec("kit") is None:
     get_ipython().run_line_magic(
         "pip",
-        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'",
+        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'"
+        " 'mspace-book @ git+https://github.com/mspace-book/mspace#subdirectory=book'",
     )
 
 # %% tags=["hide-input"]
@@ -47,9 +48,10 @@ import torch
 from torch import nn
 
 import mspace as ms
-from mspace import normal, plot
-from mspace.flipbook import Flipbook
-from mspace.tables import TextTable
+from kit import plot
+from kit.flipbook import Flipbook
+from kit.tables import TextTable
+from mspace import normal
 
 ms.limit_threads()
 plot.book_style()

@@ -27,15 +27,16 @@
 # - four traps in judging a forecast, and a way round each of them.
 
 # %% tags=["remove-cell"]
-# Colab has this notebook but not the package.
+# Colab has this notebook, but neither the package nor what the book adds to it.
 import importlib.util
 
 from IPython import get_ipython
 
-if importlib.util.find_spec("mspace") is None:
+if importlib.util.find_spec("kit") is None:
     get_ipython().run_line_magic(
         "pip",
-        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'",
+        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'"
+        " 'mspace-book @ git+https://github.com/mspace-book/mspace#subdirectory=book'",
     )
 
 # %% tags=["hide-input"]
@@ -46,9 +47,11 @@ import matplotlib.pyplot as plt
 import torch
 
 import mspace as ms
-from mspace import plot, seeded
-from mspace.flipbook import Flipbook
-from mspace.tables import TextTable, with_error
+from kit import plot
+from kit.flipbook import Flipbook
+from kit.skill import skill_table
+from kit.tables import TextTable, with_error
+from mspace import seeded
 
 ms.limit_threads()
 plot.book_style()
@@ -403,7 +406,7 @@ skill = {
     )
     for name, rival in rivals.items()
 }
-ms.skill_table(skill, [1, 10, 53], block=21, generator=seeded(4))
+skill_table(skill, [1, 10, 53], block=21, generator=seeded(4))
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Error of the four rivals on the held-out trial by lead time, with 95 % intervals for two of them.\n", "name": "fig-rivals"}, "image": {"alt": "MASE against lead time for four forecasters; the stride of trial 7 is far above the own stride at every lead, and the bands of the own stride and of the ridge autoregression overlap."}}
 shade = {

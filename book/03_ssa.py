@@ -28,15 +28,16 @@
 # - how a walking person's stride is found, and how well it can be forecast.
 
 # %% tags=["remove-cell"]
-# Colab has this notebook but not the package.
+# Colab has this notebook, but neither the package nor what the book adds to it.
 import importlib.util
 
 from IPython import get_ipython
 
-if importlib.util.find_spec("mspace") is None:
+if importlib.util.find_spec("kit") is None:
     get_ipython().run_line_magic(
         "pip",
-        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'",
+        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'"
+        " 'mspace-book @ git+https://github.com/mspace-book/mspace#subdirectory=book'",
     )
 
 # %% tags=["hide-input"]
@@ -46,10 +47,12 @@ import matplotlib.pyplot as plt
 import torch
 
 import mspace as ms
-from mspace import plot, seeded
-from mspace.flipbook import Flipbook
+from kit import plot
+from kit.flipbook import Flipbook
+from kit.skill import skill_table
+from kit.tables import TextTable, with_error
+from mspace import seeded
 from mspace.ssa import choose
-from mspace.tables import TextTable, with_error
 
 ms.limit_threads()
 plot.book_style()
@@ -538,7 +541,7 @@ skill = {
     name: ms.rolling_origin(rival, test, 106, start=600, every=5, period=own)
     for name, rival in rivals.items()
 }
-ms.skill_table(skill, [1, 10, 53], block=21, generator=seeded(1))
+skill_table(skill, [1, 10, 53], block=21, generator=seeded(1))
 
 # %% tags=["hide-input"] mystnb={"figure": {"caption": "Top: one forecast of two seconds. Bottom: error by lead time over all origins of the held-out trial, with 95 % intervals for SSA and for the own stride.\n", "name": "fig-forecast"}, "image": {"alt": "Top, walking acceleration and its forecasts by SSA and by the own stride; bottom, error against lead time for SSA, ridge, own stride and the mean; the first three lie close together over a stride, the mean above them."}}
 fig, (top, bottom) = plt.subplots(2, 1, figsize=(plot.WIDTH, 6.4))

@@ -28,15 +28,16 @@
 # - what has to be done to a network, or to its data, before its neurons can be seen.
 
 # %% tags=["remove-cell"]
-# Colab has this notebook but not the package.
+# Colab has this notebook, but neither the package nor what the book adds to it.
 import importlib.util
 
 from IPython import get_ipython
 
-if importlib.util.find_spec("mspace") is None:
+if importlib.util.find_spec("kit") is None:
     get_ipython().run_line_magic(
         "pip",
-        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'",
+        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'"
+        " 'mspace-book @ git+https://github.com/mspace-book/mspace#subdirectory=book'",
     )
 
 # %% tags=["hide-input"]
@@ -49,10 +50,11 @@ import torch.nn.functional as F
 from torch import nn
 
 import mspace as ms
-from mspace import plot, seeded
-from mspace.flipbook import Flipbook
+from kit import plot
+from kit.flipbook import Flipbook
+from kit.tables import TextTable, with_error
+from mspace import seeded
 from mspace.models import OrthogonalAutoencoder
-from mspace.tables import TextTable, with_error
 
 ms.limit_threads()
 plot.book_style()

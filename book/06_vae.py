@@ -29,15 +29,16 @@
 # - why the neurons of a decoder, which are moments of time, lie on a curve that closes after a period.
 
 # %% tags=["remove-cell"]
-# Colab has this notebook but not the package.
+# Colab has this notebook, but neither the package nor what the book adds to it.
 import importlib.util
 
 from IPython import get_ipython
 
-if importlib.util.find_spec("mspace") is None:
+if importlib.util.find_spec("kit") is None:
     get_ipython().run_line_magic(
         "pip",
-        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'",
+        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'"
+        " 'mspace-book @ git+https://github.com/mspace-book/mspace#subdirectory=book'",
     )
 
 # %% tags=["hide-input"]
@@ -50,20 +51,19 @@ import torch.nn.functional as F
 from torch import nn
 
 import mspace as ms
-from mspace import plot, seeded
-from mspace.models import WindowVAE, mlp, negative_elbo
-from mspace.series import (
-    at_own_level,
+from kit import plot
+from kit.tables import TextTable, with_error, with_interval
+from kit.skill import (
     difference_of_trainings,
     mean_of_trainings,
-    own_level,
     rolling_origin_of_trainings,
-    scaled_windows,
     trainings_table,
 )
+from mspace import seeded
+from mspace.models import WindowVAE, mlp, negative_elbo
+from mspace.series import at_own_level, own_level, scaled_windows
 from mspace.series.evaluation import deal_blocks, percentiles
 from mspace.ssa import choose
-from mspace.tables import TextTable, with_error, with_interval
 
 ms.limit_threads()
 plot.book_style()

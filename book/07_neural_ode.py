@@ -26,15 +26,16 @@
 # - what its neurons are, and what they do not tell.
 
 # %% tags=["remove-cell"]
-# Colab has this notebook but not the package.
+# Colab has this notebook, but neither the package nor what the book adds to it.
 import importlib.util
 
 from IPython import get_ipython
 
-if importlib.util.find_spec("mspace") is None:
+if importlib.util.find_spec("kit") is None:
     get_ipython().run_line_magic(
         "pip",
-        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'",
+        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'"
+        " 'mspace-book @ git+https://github.com/mspace-book/mspace#subdirectory=book'",
     )
 
 # %% tags=["hide-input"]
@@ -49,23 +50,26 @@ import torch.nn.functional as F
 from torch import nn
 
 import mspace as ms
-from mspace import NeuronDistribution, plot, seeded
+from kit import plot
 from kit.oscillators import Oscillators, oscillator_ode, responses
+from kit.tables import TextTable, with_error, with_interval
+from kit.skill import (
+    difference_of_trainings,
+    mean_of_trainings,
+    rolling_origin_of_trainings,
+    trainings_table,
+)
+from mspace import NeuronDistribution, seeded
 from mspace.models import NeuralODE, dopri5, irregular_windows, mlp, rk4
 from mspace.series import (
     at_own_level,
-    difference_of_trainings,
     drop,
     fill,
     masked,
-    mean_of_trainings,
     own_level,
-    rolling_origin_of_trainings,
     scaled_windows,
-    trainings_table,
 )
 from mspace.ssa import choose
-from mspace.tables import TextTable, with_error, with_interval
 
 ms.limit_threads()
 plot.book_style()

@@ -26,15 +26,16 @@
 # - what the neurons of an autoencoder of frames are, and where that view misleads.
 
 # %% tags=["remove-cell"]
-# Colab has this notebook but not the package.
+# Colab has this notebook, but neither the package nor what the book adds to it.
 import importlib.util
 
 from IPython import get_ipython
 
-if importlib.util.find_spec("mspace") is None:
+if importlib.util.find_spec("kit") is None:
     get_ipython().run_line_magic(
         "pip",
-        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'",
+        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'"
+        " 'mspace-book @ git+https://github.com/mspace-book/mspace#subdirectory=book'",
     )
 
 # %% tags=["hide-input"]
@@ -49,12 +50,13 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 import mspace as ms
-from mspace import plot, seeded
-from mspace.flipbook import Flipbook
+from kit import plot
+from kit.flipbook import Flipbook
 from kit.oscillators import Oscillators
+from kit.tables import TextTable, with_error
+from mspace import seeded
 from mspace.models import NeuralODE, OrthogonalAutoencoder, mlp, rk4
 from mspace.ssa import Frames
-from mspace.tables import TextTable, with_error
 
 ms.limit_threads()
 plot.book_style()

@@ -28,15 +28,16 @@
 # - how to train a thousand networks, stop, and go on tomorrow.
 
 # %% tags=["remove-cell"]
-# Colab has this notebook but not the package.
+# Colab has this notebook, but neither the package nor what the book adds to it.
 import importlib.util
 
 from IPython import get_ipython
 
-if importlib.util.find_spec("mspace") is None:
+if importlib.util.find_spec("kit") is None:
     get_ipython().run_line_magic(
         "pip",
-        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'",
+        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'"
+        " 'mspace-book @ git+https://github.com/mspace-book/mspace#subdirectory=book'",
     )
 
 # %% tags=["hide-input"]
@@ -52,11 +53,12 @@ from scipy.signal import lfilter
 from torch import nn
 
 import mspace as ms
-from mspace import normal, plot, seeded
+from kit import plot
+from kit.flipbook import Flipbook
+from kit.tables import TextTable, with_error
+from mspace import normal, seeded
 from mspace.covariance import Draw, block_length
-from mspace.flipbook import Flipbook
 from mspace.models import mlp
-from mspace.tables import TextTable, with_error
 
 ms.limit_threads()
 plot.book_style()

@@ -28,15 +28,16 @@
 # - what overlapping windows do to all of this.
 
 # %% tags=["remove-cell"]
-# Colab has this notebook but not the package.
+# Colab has this notebook, but neither the package nor what the book adds to it.
 import importlib.util
 
 from IPython import get_ipython
 
-if importlib.util.find_spec("mspace") is None:
+if importlib.util.find_spec("kit") is None:
     get_ipython().run_line_magic(
         "pip",
-        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'",
+        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'"
+        " 'mspace-book @ git+https://github.com/mspace-book/mspace#subdirectory=book'",
     )
 
 # %% tags=["hide-input"]
@@ -50,11 +51,12 @@ from scipy.signal import lfilter
 from torch import nn
 
 import mspace as ms
-from mspace import normal, plot, seeded
-from mspace.covariance import Draw, block_length, hessian
+from kit import plot
 from kit.principal import at_principal_components
+from kit.tables import TextTable, with_error
+from mspace import normal, seeded
+from mspace.covariance import Draw, block_length, hessian
 from mspace.models import mlp
-from mspace.tables import TextTable, with_error
 
 ms.limit_threads()
 plot.book_style()

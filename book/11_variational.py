@@ -28,15 +28,16 @@
 # - what a Bayesian last layer buys, in probabilities that can be believed.
 
 # %% tags=["remove-cell"]
-# Colab has this notebook but not the package.
+# Colab has this notebook, but neither the package nor what the book adds to it.
 import importlib.util
 
 from IPython import get_ipython
 
-if importlib.util.find_spec("mspace") is None:
+if importlib.util.find_spec("kit") is None:
     get_ipython().run_line_magic(
         "pip",
-        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'",
+        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'"
+        " 'mspace-book @ git+https://github.com/mspace-book/mspace#subdirectory=book'",
     )
 
 # %% tags=["hide-input"]
@@ -48,11 +49,12 @@ import torch.nn.functional as F
 from torch import nn
 
 import mspace as ms
-from mspace import normal, plot, seeded
-from mspace.covariance import variational_ensemble
+from kit import plot
 from kit.principal import at_principal_components
+from kit.tables import TextTable, with_error
+from mspace import normal, seeded
+from mspace.covariance import variational_ensemble
 from mspace.models import mlp
-from mspace.tables import TextTable, with_error
 
 ms.limit_threads()
 plot.book_style()

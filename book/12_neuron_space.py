@@ -29,15 +29,16 @@
 # - how often the 95 % regions of each method hold the truth, where the truth is known.
 
 # %% tags=["remove-cell"]
-# Colab has this notebook but not the package.
+# Colab has this notebook, but neither the package nor what the book adds to it.
 import importlib.util
 
 from IPython import get_ipython
 
-if importlib.util.find_spec("mspace") is None:
+if importlib.util.find_spec("kit") is None:
     get_ipython().run_line_magic(
         "pip",
-        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'",
+        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'"
+        " 'mspace-book @ git+https://github.com/mspace-book/mspace#subdirectory=book'",
     )
 
 # %% tags=["hide-input"]
@@ -51,12 +52,13 @@ from scipy.stats import chi2
 from torch import nn
 
 import mspace as ms
-from mspace import plot, seeded
-from mspace.covariance import variational_ensemble
-from mspace.flipbook import Flipbook
+from kit import plot
+from kit.flipbook import Flipbook
 from kit.principal import at_principal_components
+from kit.tables import TextTable
+from mspace import seeded
+from mspace.covariance import variational_ensemble
 from mspace.models import mlp
-from mspace.tables import TextTable
 
 ms.limit_threads()
 plot.book_style()

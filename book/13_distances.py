@@ -29,15 +29,16 @@
 # - what the distances between the neurons of the paper's Iris network measure.
 
 # %% tags=["remove-cell"]
-# Colab has this notebook but not the package.
+# Colab has this notebook, but neither the package nor what the book adds to it.
 import importlib.util
 
 from IPython import get_ipython
 
-if importlib.util.find_spec("mspace") is None:
+if importlib.util.find_spec("kit") is None:
     get_ipython().run_line_magic(
         "pip",
-        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'",
+        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'"
+        " 'mspace-book @ git+https://github.com/mspace-book/mspace#subdirectory=book'",
     )
 
 # %% tags=["hide-input"]
@@ -51,11 +52,12 @@ from scipy.linalg import sqrtm
 from sklearn.metrics import adjusted_rand_score
 
 import mspace as ms
-from mspace import NeuronDistribution, normal, plot, seeded
-from mspace.flipbook import Flipbook
+from kit import plot
+from kit.flipbook import Flipbook
+from kit.tables import TextTable, with_error
+from mspace import NeuronDistribution, normal, seeded
 from mspace.metrics import debiased, geodesic, merge_test, split_half
 from mspace.models import mlp
-from mspace.tables import TextTable, with_error
 
 ms.limit_threads()
 plot.book_style()

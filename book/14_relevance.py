@@ -31,15 +31,16 @@
 # - how good smaller networks are under each order of neurons, on flowers and digits that were held out.
 
 # %% tags=["remove-cell"]
-# Colab has this notebook but not the package.
+# Colab has this notebook, but neither the package nor what the book adds to it.
 import importlib.util
 
 from IPython import get_ipython
 
-if importlib.util.find_spec("mspace") is None:
+if importlib.util.find_spec("kit") is None:
     get_ipython().run_line_magic(
         "pip",
-        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'",
+        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'"
+        " 'mspace-book @ git+https://github.com/mspace-book/mspace#subdirectory=book'",
     )
 
 # %% tags=["hide-input"]
@@ -50,7 +51,9 @@ import torch
 import torch.nn.functional as F
 
 import mspace as ms
-from mspace import normal, plot, seeded
+from kit import plot
+from kit.tables import TextTable, with_error
+from mspace import normal, seeded
 from mspace.datasets import train_test_split
 from mspace.models import mlp
 from mspace.reduction import select_units
@@ -65,7 +68,6 @@ from mspace.selection import (
     qpfs_targets,
     select,
 )
-from mspace.tables import TextTable, with_error
 
 ms.limit_threads()
 plot.book_style()

@@ -33,15 +33,16 @@
 # - where communities of neurons are real, and what they are good for.
 
 # %% tags=["remove-cell"]
-# Colab has this notebook but not the package.
+# Colab has this notebook, but neither the package nor what the book adds to it.
 import importlib.util
 
 from IPython import get_ipython
 
-if importlib.util.find_spec("mspace") is None:
+if importlib.util.find_spec("kit") is None:
     get_ipython().run_line_magic(
         "pip",
-        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'",
+        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'"
+        " 'mspace-book @ git+https://github.com/mspace-book/mspace#subdirectory=book'",
     )
 
 # %% tags=["hide-input"]
@@ -56,11 +57,12 @@ from sklearn.metrics import adjusted_rand_score
 from torch import nn
 
 import mspace as ms
-from mspace import NeuronDistribution, normal, plot, seeded
+from kit import plot
+from kit.tables import TextTable, with_error
+from mspace import NeuronDistribution, normal, seeded
 from mspace.clustering import resampled
 from mspace.datasets import train_test_split
 from mspace.models import OrthogonalAutoencoder, mlp
-from mspace.tables import TextTable, with_error
 
 ms.limit_threads()
 plot.book_style()

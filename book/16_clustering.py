@@ -31,15 +31,16 @@
 # - whether covariances help, and what does.
 
 # %% tags=["remove-cell"]
-# Colab has this notebook but not the package.
+# Colab has this notebook, but neither the package nor what the book adds to it.
 import importlib.util
 
 from IPython import get_ipython
 
-if importlib.util.find_spec("mspace") is None:
+if importlib.util.find_spec("kit") is None:
     get_ipython().run_line_magic(
         "pip",
-        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'",
+        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'"
+        " 'mspace-book @ git+https://github.com/mspace-book/mspace#subdirectory=book'",
     )
 
 # %% tags=["hide-input"]
@@ -56,10 +57,11 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import train_test_split
 
 import mspace as ms
-from mspace import plot, seeded
+from kit import plot
+from kit.tables import TextTable, with_error
+from mspace import seeded
 from mspace.metrics import split_half
 from mspace.models import mlp
-from mspace.tables import TextTable, with_error
 
 ms.limit_threads()
 plot.book_style()

@@ -31,15 +31,16 @@
 # - how many neurons the data support, by a test on weights and by a look at the loss.
 
 # %% tags=["remove-cell"]
-# Colab has this notebook but not the package.
+# Colab has this notebook, but neither the package nor what the book adds to it.
 import importlib.util
 
 from IPython import get_ipython
 
-if importlib.util.find_spec("mspace") is None:
+if importlib.util.find_spec("kit") is None:
     get_ipython().run_line_magic(
         "pip",
-        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'",
+        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'"
+        " 'mspace-book @ git+https://github.com/mspace-book/mspace#subdirectory=book'",
     )
 
 # %% tags=["hide-input"]
@@ -54,7 +55,9 @@ from sklearn.cluster import KMeans
 from torch import nn
 
 import mspace as ms
-from mspace import plot, seeded
+from kit import plot
+from kit.tables import TextTable, with_error
+from mspace import seeded
 from mspace.models import mlp
 from mspace.reduction import (
     backward_elimination,
@@ -65,7 +68,6 @@ from mspace.reduction import (
     merge_by_test,
     select_units,
 )
-from mspace.tables import TextTable, with_error
 
 ms.limit_threads()
 plot.book_style()

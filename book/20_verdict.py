@@ -25,15 +25,16 @@
 # - what is left open.
 
 # %% tags=["remove-cell"]
-# Colab has this notebook but not the package.
+# Colab has this notebook, but neither the package nor what the book adds to it.
 import importlib.util
 
 from IPython import get_ipython
 
-if importlib.util.find_spec("mspace") is None:
+if importlib.util.find_spec("kit") is None:
     get_ipython().run_line_magic(
         "pip",
-        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'",
+        "install -q 'mspace[chapters] @ git+https://github.com/mspace-book/mspace'"
+        " 'mspace-book @ git+https://github.com/mspace-book/mspace#subdirectory=book'",
     )
 
 # %% tags=["hide-input"]
@@ -41,9 +42,9 @@ import re
 
 import matplotlib.pyplot as plt
 
-from mspace import plot
-from mspace.notebooks import read_notebook
-from mspace.tables import TextTable
+from kit import plot
+from kit.notebooks import read_notebook
+from kit.tables import TextTable
 
 plot.book_style()
 

@@ -3,8 +3,7 @@
 from . import datasets
 from .alignment import align
 from .checks import normal, seeded
-from .clustering import KMeans
-from .communities import communities
+from .clustering import KMeans, communities
 from .covariance import (
     GaussianPosterior,
     bootstrap,
@@ -31,7 +30,6 @@ from .series import (
     ridge_ar,
     rolling_origin,
     seasonal_naive,
-    skill_table,
     split,
     windows,
 )
@@ -90,7 +88,6 @@ __all__ = [
     "seasonal_naive",
     "seeded",
     "shrink",
-    "skill_table",
     "split",
     "tradeoff",
     "train_ensemble",

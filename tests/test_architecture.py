@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -12,8 +13,6 @@ ORDER = [
     "checks",
     "_files",
     "_linalg",
-    "notebooks",
-    "tables",
     "series",
     "ssa",
     "neurons",
@@ -23,13 +22,10 @@ ORDER = [
     "covariance",
     "metrics",
     "clustering",
-    "communities",
     "selection",
     "reduction",
     "distillation",
     "datasets",
-    "plot",
-    "flipbook",
 ]  # a module may import those before it
 
 
@@ -77,3 +73,20 @@ def test_every_public_name_exists():
     import mspace
 
     assert all(hasattr(mspace, name) for name in mspace.__all__)
+
+
+def test_what_only_the_book_needs_is_in_no_wheel_of_the_package():
+    import setuptools
+
+    declared = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["tool"]["setuptools"]
+    found = setuptools.find_packages(str(PACKAGE.parent), **declared["packages"]["find"])
+    assert "mspace" in found and all(name.split(".")[0] == "mspace" for name in found)
+    assert not [path for path in PACKAGE.rglob("*.py") if "kit" in {n.split(".")[0] for n in all_imported(path)}]
+
+
+def all_imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (a.name for a in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""

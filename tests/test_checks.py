@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from kit.tables import TextTable
 from mspace import NeuronDistribution, rows_of, weight_of
 from mspace.checks import (
+    arguments,
     as_recordings,
     as_series,
     as_tensor,
@@ -20,11 +22,12 @@ from mspace.checks import (
     check_labels,
     check_real,
     layer_names,
+    n_examples,
     normal,
     seeded,
+    take,
 )
 from mspace.covariance.layout import positions
-from mspace.tables import TextTable
 
 
 @pytest.mark.parametrize("value", [3, 3.0, np.int64(3), np.float32(3), np.array(3), torch.tensor(3)])
@@ -220,18 +223,36 @@ def test_a_number_is_no_name_of_a_layer():
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (torch.ones(3, 2), "pair of tensors .* got Tensor"),
+        (torch.ones(3, 2), r"pair \(inputs, targets\), got Tensor"),
         ((torch.ones(3), [1.0]), r"got \(Tensor, list\): see torch\.as_tensor"),
         ((torch.ones(3, 2), torch.ones(2)), r"shapes \(3, 2\) and \(2,\): 3 inputs and 2 targets"),
-        ((torch.ones(0), torch.ones(0)), "and some"),
+        ((torch.ones(0), torch.ones(0)), "at least one"),
         ((torch.tensor(1.0), torch.ones(1)), "0 inputs and 1 targets"),
         ((torch.ones(2), torch.tensor([1.0, math.inf])), "infinity in the targets"),
+        (({"a": torch.ones(2), "b": torch.ones(3)}, torch.ones(3)), r"\[\(2,\), \(3,\)\] and \(3,\): 2 or 3 inputs and 3"),
+        (((), torch.ones(3)), "0 inputs"),
+        (({"a": None}, torch.ones(3)), "or of tuples, lists or dictionaries of tensors"),
+        (((torch.ones(2), torch.tensor([1.0, math.nan])), torch.ones(2)), "infinity in the inputs"),
+        ((np.array(["a", "b"]), torch.ones(2)), "real numbers"),
     ],
 )
 def test_examples_are_pairs(data, said):
     check_data((torch.ones(3, 2), torch.arange(3)))
     with pytest.raises(ValueError, match=f"^known .*{said}"):
         check_data(data, "known")
+
+
+def test_examples_come_back_as_tensors():
+    x, y = torch.ones(3, 2), torch.arange(3)
+    assert all(a is b for a, b in zip(check_data([x, y]), (x, y)))
+    inputs, targets = check_data(({"a": x.numpy(), "b": (x, y)}, np.arange(3, dtype=np.int32)))
+    assert inputs["a"].dtype == torch.float32 and inputs["b"][0] is x and targets.dtype == torch.int64
+    array = np.zeros((3, 2))
+    same = check_data((array, array))
+    assert same[0] is same[1] and n_examples(inputs) == 3
+    part = take(inputs, slice(1, 3))
+    assert torch.equal(part["b"][1], y[1:]) and torch.equal(take(x, [0]), x[:1])
+    assert arguments(x)[0][0] is x and arguments((x, y)) == ((x, y), {}) and arguments({"a": x}) == ((), {"a": x})
 
 
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, None, "1", True, [1.0]], ids=repr)

@@ -8,23 +8,18 @@ import numpy as np
 import pytest
 import torch
 from sklearn.cluster import KMeans as SklearnKMeans
-from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, silhouette_score
+from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 from torch import nn
 
 from mspace.clustering import (
     KMeans,
     QuadraticLoss,
     Stability,
-    agglomerative,
-    as_distances,
-    choose_k,
-    k_medoids,
     kmeans,
     loss_curve,
     resampled,
-    structureless,
 )
-from mspace.clustering.null import cloud
+from mspace.clustering.communities import as_distances, gaussian_cloud
 from mspace.metrics import Metric, euclidean, fisher_rao, functional, hellinger, jeffreys, wasserstein2
 from mspace.neurons import NeuronDistribution
 
@@ -333,7 +328,10 @@ def test_unfinished_work_is_said(monkeypatch):
         (lambda: KMeans(2, metric=euclidean, n_init=0), "n_init must be a whole number of at least 1"),
         (lambda: KMeans(2, metric="wasserstein2"), "metric must be a Metric, got 'wasserstein2'"),
         (lambda: KMeans(2, metric=wasserstein2.distance), "metric must be a Metric, got <function"),
-        (lambda: KMeans(2, metric=Metric(euclidean.distance, name="bare")), "bare has no barycenter: use `k_medoids`"),
+        (
+            lambda: KMeans(2, metric=Metric(euclidean.distance, name="bare")),
+            "bare has no barycenter: use `communities`",
+        ),
         (
             lambda: KMeans(2, metric=euclidean, start=population(3)),
             "start must hold 2 neurons, as n_clusters says, got 3",
@@ -363,61 +361,6 @@ def distances(m=12, seed=0):
     return wasserstein2(population(m, 3, seed=seed))
 
 
-@pytest.mark.parametrize("k", [1, 2, 3])
-def test_medoids_cannot_be_swapped_for_better_ones(k):
-    """And mostly they are the best of all choices, though nothing guarantees it."""
-    best = 0
-    for seed in range(6):
-        d = distances(11, seed)
-        labels, medoids = k_medoids(d, k)
-        total = float(d[medoids[labels], torch.arange(11)].sum())
-        sums = {c: float(d[list(c)].amin(0).sum()) for c in itertools.combinations(range(11), k)}
-        swaps = [v for c, v in sums.items() if len({*c} & {*medoids.tolist()}) >= k - 1]
-        assert total <= min(swaps) + 1e-12
-        best += total <= min(sums.values()) + 1e-12
-        assert torch.equal(labels, d[:, medoids].argmin(1)) and torch.equal(labels[medoids], torch.arange(k))
-    assert best >= (6 if k < 3 else 4)
-
-
-def test_swaps_repair_a_greedy_beginning():
-    """The first medoid of three points on a line is the middle one, which two clusters do not need."""
-    x = torch.tensor([0.0, 0.1, 5, 10, 10.1])[:, None]
-    labels, medoids = k_medoids(torch.cdist(x, x), 2)
-    greedy = 2 in medoids.tolist()
-    assert not greedy and same(labels[[0, 1, 3, 4]], [0, 0, 1, 1])
-
-
-def test_medoids_as_many_as_neurons_twins_among_them():
-    d = distances(6)
-    labels, medoids = k_medoids(d, 6)
-    assert sorted(medoids.tolist()) == list(range(6)) and torch.equal(labels[medoids], torch.arange(6))
-    labels, medoids = k_medoids(torch.zeros(4, 4), 3)
-    assert len(labels.unique()) == 3 == len(medoids.unique())
-    assert k_medoids(torch.zeros(1, 1), 1)[0].tolist() == [0]
-
-
-@pytest.mark.parametrize("linkage", ["average", "complete", "single"])
-def test_agglomerative_finds_groups_and_any_number(linkage):
-    p, label = by_covariance(24)
-    d = wasserstein2(p)
-    assert same(agglomerative(d, 3, linkage=linkage), label)
-    assert same(k_medoids(d, 3)[0], label)
-    for k in (1, 2, 7, 24):
-        assert sorted(agglomerative(d, k, linkage=linkage).unique().tolist()) == list(range(k))
-    assert agglomerative(torch.zeros(1, 1), 1).tolist() == [0]
-    assert len(agglomerative(torch.zeros(5, 5), 3).unique()) == 3
-
-
-def test_linkages_differ_as_they_should():
-    """A chain of equal steps with one larger: single follows the chain, complete cuts it evenly."""
-    x = torch.tensor([0.0, 1, 2, 3, 4, 5.05, 6.15])[:, None]
-    d = torch.cdist(x, x)
-    assert same(agglomerative(d, 2, linkage="single"), [0, 0, 0, 0, 0, 0, 1])
-    assert agglomerative(d, 2, linkage="complete").bincount().min() >= 3
-    y = torch.tensor([0.0, 1.0, 2.4, 3.8])[:, None]  # averages: {0, 1} to 2.4 is 1.9, farther than 1.4
-    assert same(agglomerative(torch.cdist(y, y), 2), [0, 0, 1, 1])
-
-
 def test_distances_are_cleaned_and_not_changed():
     d = distances(5)
     rough = d + 1e-9 * noise(5, 5).abs()
@@ -445,15 +388,8 @@ def test_bad_distances():
         (torch.zeros(0, 0), r"of m >= 1 neurons, got shape \(0, 0\)"),
         (population(5), "distances must be an array of real numbers"),
     ):
-        for call in (lambda b: k_medoids(b, 2), lambda b: agglomerative(b, 2)):
-            with pytest.raises(ValueError, match=said):
-                call(bad)
-    for call in (k_medoids, agglomerative):
-        for k in (0, 6, 1.5):
-            with pytest.raises(ValueError, match="n_clusters must be a whole number from 1 to 5"):
-                call(d, k)
-    with pytest.raises(ValueError, match="one of average, complete, single, got 'ward': ward is for Euclidean"):
-        agglomerative(d, 2, linkage="ward")
+        with pytest.raises(ValueError, match=said):
+            as_distances(bad)
 
 
 # null populations
@@ -461,26 +397,13 @@ def test_bad_distances():
 
 def test_clouds_have_their_singular_values_and_no_direction():
     size = torch.tensor([5.0, 2.0, 0.5]).double()
-    points = torch.stack([cloud(12, size, seeded(s)) for s in range(400)])
+    points = torch.stack([gaussian_cloud(12, size, seeded(s)) for s in range(400)])
     assert torch.allclose(torch.linalg.svdvals(points), size.expand(400, 3)) and points.mean(1).abs().max() < 1e-12
     second = torch.einsum("smi,smj->ij", points, points) / 400
     assert torch.allclose(second, torch.diag(size**2), atol=1e-9)
     each = points[:, :, 0].square().mean(0)  # no neuron is preferred
     assert (each / each.mean() - 1).abs().max() < 0.25 and points[:, 0, 0].mean().abs() < 0.3
-    assert cloud(4, torch.empty(0).double(), seeded()).shape == (4, 0)
-
-
-def test_structureless_populations_keep_moments_and_lose_groups():
-    p, _ = by_covariance(60)
-    q = structureless(p, seeded(1))
-    assert torch.allclose(q.mean.mean(0), p.mean.mean(0)) and torch.allclose(q.mean.T.cov(), p.mean.T.cov())
-    assert torch.allclose(q.cov.mean(0), p.cov.mean(0), atol=1e-9)  # mean of squares of roots
-    found = KMeans(3, metric=wasserstein2, generator=seeded()).fit(p)
-    assert KMeans(3, metric=wasserstein2, generator=seeded()).fit(q).inertia_ > 3 * found.inertia_
-    equal = NeuronDistribution(p.mean, p.cov[:1].expand(60, 3, 3))
-    assert torch.allclose(structureless(equal, seeded()).cov, equal.cov)
-    assert torch.equal(structureless(p, seeded(1)).cov, q.cov)
-    assert torch.allclose(structureless(p[0], seeded()).mean, p.mean[:1])
+    assert gaussian_cloud(4, torch.empty(0).double(), seeded()).shape == (4, 0)
 
 
 # stability
@@ -549,90 +472,6 @@ def test_bad_labels_and_draws():
 
 
 # how many
-
-
-def test_every_opinion_finds_planted_groups():
-    x, label = ensemble(24, 3)
-    target = noise(4, 24, seed=3)
-
-    def loss(labels):  # merging within groups is free, across them is not; one part of the data is harder
-        wrong = sum(float(label[labels == c].double().var(correction=0)) for c in labels.unique())
-        return wrong + 1e-3 * target.abs().mean(1)
-
-    found = choose_k(
-        x, [6, 1, 2, 3, 4, 24], metric=wasserstein2, loss=loss, n_resamples=8, n_init=3, generator=seeded()
-    )
-    assert found.sizes.tolist() == [1, 2, 3, 4, 6, 24] and found.labels.shape == (6, 24)
-    assert same(found.labels[2], label) and len(found.labels[4].unique()) == 6
-    assert found.by_silhouette == found.by_stability == found.by_gap == found.by_loss == 3
-    assert (found.inertia.diff() < 0).all() and found.inertia[-1] == 0
-    assert found.silhouette.isnan().tolist() == [True, False, False, False, False, True]
-    distances = wasserstein2(NeuronDistribution.from_samples(x)).numpy()
-    assert math.isclose(found.silhouette[1], silhouette_score(distances, found.labels[1].numpy(), metric="precomputed"))
-    assert found.stability[2] == 1 and found.stability[4] < 0.95 and found.stability.isnan()[[0, 5]].all()
-    assert math.isclose(found.loss_error[2], (1e-3 * target.abs().mean(1)).std() / 2, rel_tol=1e-9)
-    assert found.table().rows[2][0] == "3" and len(found.table().rows) == 6
-
-
-def test_no_groups_no_opinion():
-    void = noise(60, 30, 2, seed=7) + noise(30, 2, seed=8)
-    found = choose_k(void, [1, 2, 3, 5], metric=euclidean, n_resamples=5, n_init=3, generator=seeded())
-    assert found.by_gap == 1 and found.by_loss is None and found.loss.isnan().all()
-    assert found.gap.abs().max() < 0.25
-    exchangeable = noise(60, 30, 2, seed=9)  # what the published Iris neurons are: every one the same law
-    assert choose_k(exchangeable, [2, 3, 5], metric=euclidean, n_resamples=5, generator=seeded()).by_stability is None
-
-
-def test_gap_is_the_log_of_inertia_without_structure():
-    x, _ = ensemble(24, 3)
-    found = choose_k(x, [2, 3], metric=euclidean, n_resamples=2, n_null=4, generator=seeded(3))
-    p = NeuronDistribution.from_samples(x)
-    null = [
-        KMeans(3, metric=euclidean, generator=seeded(1)).fit(structureless(p, seeded(s))).inertia_ for s in range(40)
-    ]
-    assert abs(float(found.gap[1]) - (np.log(null).mean() - math.log(found.inertia[1]))) < 3 * float(found.gap_error[1])
-    assert found.gap_error[1] > 0 and found.gap[1] > found.gap[0]
-
-
-def test_rules_of_choice():
-    nan = torch.full((4,), torch.nan)
-    base = dict.fromkeys("inertia silhouette gap gap_error stability stability_error loss loss_error".split(), nan)
-    sizes = {"sizes": torch.tensor([2, 4, 8, 9]), "labels": torch.zeros(4, 9).long()}
-
-    def choice(**columns):
-        from mspace.clustering import Choice
-
-        return Choice(**sizes, **(base | {k: torch.tensor(v).double() for k, v in columns.items()}))
-
-    nothing = choice()
-    assert [nothing.by_loss, nothing.by_stability, nothing.by_silhouette, nothing.by_gap] == [None] * 4
-    assert choice(loss=[5.0, 1.4, 1.0, 2.0], loss_error=[0, 0, 0.5, 0]).by_loss == 4
-    assert choice(loss=[5.0, 1.4, 1.0, 2.0], loss_error=[9, 9, 0.3, 9]).by_loss == 8
-    assert choice(loss=[5.0, 1.4, 1.0, 2.0]).by_loss == 8  # one part has no error
-    assert choice(stability=[1.0, 0.92, 0.8, math.nan]).by_stability == 4
-    assert choice(gap=[0.1, 0.5, 0.55, 0.3], gap_error=[0, 0, 0.1, 0]).by_gap == 4
-    assert choice(gap=[0.1, 0.5, 0.55, 0.3], gap_error=[0, 0, 0.01, 0]).by_gap == 8
-    assert choice(silhouette=[math.nan, 0.2, 0.5, math.nan]).by_silhouette == 8
-
-
-def test_choosing_is_reproducible_and_bad_calls_are_said():
-    x, _ = ensemble(9, 3, draws=20)
-    options = {"metric": euclidean, "n_resamples": 3, "n_null": 3, "n_init": 2}
-    a, b = (choose_k(x, [2, 3], generator=seeded(4), **options) for _ in range(2))
-    assert torch.equal(a.gap, b.gap) and torch.equal(a.stability, b.stability) and torch.equal(a.labels, b.labels)
-    for change, said in (
-        ({"sizes": []}, "sizes must name at least one number of clusters"),
-        ({"sizes": [0]}, "sizes must be a whole number from 1 to 9, got 0"),
-        ({"sizes": [10]}, "sizes must be a whole number from 1 to 9, got 10"),
-        ({"metric": "euclidean"}, "metric must be a Metric"),
-        ({"n_null": 1}, "n_null must be a whole number of at least 2"),
-        ({"loss": lambda labels: math.nan}, "loss must give a finite number or several"),
-        ({"loss": lambda labels: []}, "loss must give a finite number"),
-        ({"samples": x[0]}, r"samples must be \(N, m, n\)"),
-    ):
-        call = {"samples": x, "sizes": [2], **options} | change
-        with pytest.raises(ValueError, match=said):
-            choose_k(call.pop("samples"), call.pop("sizes"), **call)
 
 
 # the loss of a last layer

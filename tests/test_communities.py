@@ -8,9 +8,8 @@ import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score
 
-from mspace.clustering import resampled, structureless
-from mspace.communities import _gaussian as null_clouds
-from mspace.communities import communities, modularity, neighbor_graph
+from mspace.clustering import communities, modularity, neighbor_graph, resampled
+from mspace.clustering.communities import _gaussian as null_clouds
 from mspace.metrics import wasserstein2
 from mspace.neurons import NeuronDistribution
 
@@ -60,7 +59,13 @@ def test_communities_of_covariances():
     label = torch.arange(30) % 3
     root = torch.diag_embed(torch.full((3, 3), 0.3) + 2 * torch.eye(3))[label] + 0.1 * noise(30, 3, 3)
     p = NeuronDistribution(torch.zeros(30, 3), root @ root.mT)
-    for null in (None, lambda g: wasserstein2(structureless(p, g))):
+
+    def shuffled(generator):
+        """Distances of neurons whose numbers were dealt anew, each by itself."""
+        dealt = torch.stack([r[torch.randperm(30, generator=generator)] for r in root.flatten(1).T], 1)
+        return wasserstein2(NeuronDistribution(p.mean, dealt.reshape(root.shape) @ dealt.reshape(root.shape).mT))
+
+    for null in (None, shuffled):
         found = communities(wasserstein2(p), n_null=30, null=null, generator=seeded())
         assert same(found.labels, label) and found.z_score > 3
 

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from mspace import plot
+from kit import plot
 
 VARIES = {"rtol": 0.1}
 TABLE = """\

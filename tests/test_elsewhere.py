@@ -8,11 +8,13 @@ import env
 import pytest
 
 
-def test_the_cells_for_colab_are_read_and_get_the_wheel():
-    wheel = elsewhere.OUT / "wheel" / "mspace-0.1.0-py3-none-any.whl"
+def test_the_cells_for_colab_are_read_and_get_the_wheels():
+    folder = elsewhere.OUT / "wheel"
+    wheels = {name: folder / f"{name.replace('-', '_')}-0.1.0-py3-none-any.whl" for name in ("mspace", "mspace-book")}
+    asked = [f"mspace[chapters] @ {wheels['mspace'].as_uri()}", f"mspace-book @ {wheels['mspace-book'].as_uri()}"]
     for chapter in sorted(elsewhere.BOOK.glob("[0-9][0-9]_*.ipynb")):
-        first, *others = (elsewhere.with_wheel(c, wheel) for c in elsewhere.installs(chapter))
-        assert first == ["install", "-q", f"mspace[chapters] @ {wheel.as_uri()}"], chapter.name
+        first, *others = (elsewhere.with_wheels(c, wheels) for c in elsewhere.installs(chapter))
+        assert first == ["install", "-q", *asked], chapter.name
         assert (others != []) == (chapter.stem == "19_your_network"), chapter.name
 
 

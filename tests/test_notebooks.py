@@ -7,9 +7,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from kit.notebooks import read_notebook
+from kit.tables import TextTable
 from mspace import notebooks
-from mspace.notebooks import read_notebook
-from mspace.tables import TextTable
 
 
 class Quiet(SimpleHTTPRequestHandler):

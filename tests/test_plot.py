@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import mspace as ms
-from mspace import plot
-from mspace.flipbook import Flipbook
+from kit import plot
+from kit.flipbook import Flipbook
 
 mpl.use("agg")
 

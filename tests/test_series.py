@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import mspace as ms
+from kit.skill import skill_table
 from mspace.series.evaluation import deal_blocks
 
 
@@ -630,22 +631,22 @@ def test_bad_evaluations_are_refused(change, said):
 
 def test_the_table_shows_what_was_measured():
     skill = ms.rolling_origin(ms.persistence, noise(300), 4, start=50)
-    table = ms.skill_table({"last": skill, "again": skill}, [1, 3], metric="mae", generator=seeded())
+    table = skill_table({"last": skill, "again": skill}, [1, 3], metric="mae", generator=seeded())
     low, high = skill.interval("mae", generator=seeded())
     assert table.header == ["MAE", "lead 1", "lead 3"]
     assert table.rows[0] == ["last", *(f"{skill('mae')[k]:.2f} [{low[k]:.2f}, {high[k]:.2f}]" for k in (0, 2))]
     assert str(table).splitlines()[0].split("  ")[0] == "MAE" and table._repr_markdown_().count("\n| ") == 3
     with pytest.raises(ValueError, match=r"leads must be a whole number from 1 to 4, got 5"):
-        ms.skill_table({"last": skill}, [5])
+        skill_table({"last": skill}, [5])
     short = ms.rolling_origin(ms.persistence, noise(300), 2, start=50)
     for skills, leads, said in (
         ({"a": skill, "b": short}, [3], "1 to 2, got 3"),
         ({"a": skill}, [1.5], "1 to 4, got 1.5"),
     ):
         with pytest.raises(ValueError, match=f"leads must be a whole number from {said}"):
-            ms.skill_table(skills, leads)
+            skill_table(skills, leads)
     with pytest.raises(ValueError, match="at least one forecaster"):
-        ms.skill_table({}, [1])
+        skill_table({}, [1])
 
 
 @pytest.mark.parametrize(

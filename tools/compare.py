@@ -30,7 +30,7 @@ FIGURE_RMS = 4.0  # of 255, in a plain cell; a patch release's anti-aliasing sta
 SHIFT = 8  # pixels by which a curve may move in a declared cell
 INK = 60  # of 255 by which a colour may differ there
 STRAY = 4e-4  # share of the pixels that may be further away
-PANELS = "Panels"  # the PNG text in which mspace.plot writes what the axes of a figure are
+PANELS = "Panels"  # the PNG text in which kit.plot writes what the axes of a figure are
 
 NUMBER = r"(?:(?<![\w.)\]])[-+\u2212])?(?<![\w.])(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?(?![\d])"
 GROUP = re.compile(
@@ -202,7 +202,7 @@ def pixels(png: str):
 
 
 def panels(png: str) -> str | None:
-    """What mspace.plot wrote of the axes into the picture."""
+    """What kit.plot wrote of the axes into the picture."""
     from PIL import Image
 
     with Image.open(io.BytesIO(base64.b64decode(png))) as image:

@@ -107,14 +107,15 @@ def checkout(target: Path) -> Path:
     return target
 
 
-def build_wheel() -> Path:
-    """The wheel of the working tree."""
+def build_wheels() -> dict[str, Path]:
+    """Build the wheels of the working tree: of the package, and of what the chapters import beside it."""
     folder = OUT / "wheel"
     shutil.rmtree(folder, ignore_errors=True)
     with tempfile.TemporaryDirectory() as copy:
-        pip(sys.executable, "wheel", "-q", "--no-deps", "-w", str(folder), str(checkout(Path(copy) / "mspace")))
-    (wheel,) = folder.glob("mspace-*.whl")
-    return wheel
+        tree = checkout(Path(copy) / "mspace")
+        for source in (tree, tree / "book"):
+            pip(sys.executable, "wheel", "-q", "--no-deps", "-w", str(folder), str(source))
+    return {wheel.name.split("-")[0].replace("_", "-"): wheel for wheel in folder.glob("*.whl")}
 
 
 # -- Colab: one notebook and what its first cell installs
@@ -124,27 +125,32 @@ def installs(notebook: Path) -> Iterator[tuple[str, ...]]:
     """The arguments of each pip command that a chapter runs where the package is not there."""
     for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         source = "".join(cell["source"])
-        if cell["cell_type"] == "code" and 'find_spec("mspace")' in source:
+        if cell["cell_type"] == "code" and 'find_spec("kit")' in source:
             for node in ast.walk(ast.parse(source)):
                 if isinstance(node, ast.Constant) and str(node.value).startswith("install "):
                     yield tuple(shlex.split(node.value))
 
 
-def with_wheel(command: tuple[str, ...], wheel: Path) -> list[str]:
-    """The same with this wheel in the place of the repository on GitHub."""
-    return [re.sub(r"^(mspace\[\w+\]) @ git\+https\S+$", rf"\1 @ {wheel.as_uri()}", word) for word in command]
+def with_wheels(command: tuple[str, ...], wheels: dict[str, Path]) -> list[str]:
+    """Return the same command with these wheels in the place of the repository on GitHub."""
+
+    def local(match: re.Match) -> str:
+        return f"{match[0].partition(' @ ')[0]} @ {wheels[match['name']].as_uri()}"
+
+    return [re.sub(r"^(?P<name>[\w-]+)(\[\w+\])? @ git\+https\S+$", local, word) for word in command]
 
 
 def colab(chapters: list[Path], keep: bool) -> int:
     python, new = fresh("colab", keep)
-    wheel = build_wheel()
+    wheels = build_wheels()
     if new:
         env.install_torch(python)  # Colab has one
         pip(python, "install", "-q", "ipykernel", "nbclient")
     for command in dict.fromkeys(c for chapter in chapters for c in installs(chapter)):
-        pip(python, *with_wheel(command, wheel))
+        pip(python, *with_wheels(command, wheels))
     if not new:
-        pip(python, "install", "-q", "--force-reinstall", "--no-deps", str(wheel))  # its version may be that of an older one
+        # their versions may be those of older ones
+        pip(python, "install", "-q", "--force-reinstall", "--no-deps", *map(str, wheels.values()))
     outcomes = []
     for chapter in chapters:
         with tempfile.TemporaryDirectory() as folder:

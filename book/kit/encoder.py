@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-from mspace.checks import check_int
 from torch import Tensor, nn
+
+from mspace.checks import check_int
 
 
 class _Block(nn.Module):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor, nn
+
 from mspace.checks import as_tensor, check_int, check_real
 from mspace.models import NeuralODE, rk4
 from mspace.models.mlp import linear
-from torch import Tensor, nn
 
 
 class Oscillators(nn.Module):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 
 import torch
-from mspace.checks import as_tensor
 from torch import Tensor, nn
+
+from mspace.checks import as_tensor
 
 
 def at_principal_components(net: nn.Sequential, x: Tensor) -> nn.Sequential:

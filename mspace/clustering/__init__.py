@@ -1,27 +1,22 @@
-"""Clusters of neurons, how many there are, and what merging them costs.
+"""Clusters and communities of neurons, whether they are found again, and what merging them costs.
 
-`KMeans` works in any metric that has a barycenter; `k_medoids` and `agglomerative` need distances alone. `choose_k`
-reports what speaks for each number of clusters, `Stability` whether an ensemble finds the same ones again, and
-`loss_curve` what merging does to the loss of a last layer.
+`KMeans` works in any metric that has a barycenter. For a metric without one, take its distances: `communities` need no more,
+nor does `scipy.cluster.hierarchy.linkage(squareform(metric(neurons)), "average")`.
 """
 
-from .choice import Choice, choose_k
-from .distances import agglomerative, as_distances, k_medoids
+from .communities import Communities, communities, modularity, neighbor_graph
 from .kmeans import KMeans
 from .last_layer import QuadraticLoss, loss_curve
-from .null import structureless
 from .stability import Stability, resampled
 
 __all__ = [
-    "Choice",
+    "Communities",
     "KMeans",
     "QuadraticLoss",
     "Stability",
-    "agglomerative",
-    "as_distances",
-    "choose_k",
-    "k_medoids",
+    "communities",
     "loss_curve",
+    "modularity",
+    "neighbor_graph",
     "resampled",
-    "structureless",
 ]

@@ -57,7 +57,7 @@ class KMeans:
         self.n_init = check_int(n_init, "n_init", 1)
         self.start, self.generator = start, generator
         if metric.center is None:
-            raise ValueError(f"{metric} has no barycenter: use `k_medoids` or `agglomerative` on its distances")
+            raise ValueError(f"{metric} has no barycenter: use `communities` on its distances")
         if start is not None and len(checked(start, None, "start")[0]) != self.n_clusters:
             raise ValueError(f"start must hold {self.n_clusters} neurons, as n_clusters says, got {len(start)}")
 

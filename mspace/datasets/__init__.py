@@ -10,7 +10,6 @@ from .ecog import Ecog, grip_force, trials
 from .ecog_simulated import simulated_ecog
 from .iris_digits_mnist import digits, iris, mnist, train_test_split
 from .motion_sense import walking
-from .sentences import MiniLM, Pairs, minilm, remarks, sentence_pairs
 from .sine import noisy_sine
 from .video import heart_echo, pendulum_video
 
@@ -18,18 +17,13 @@ __all__ = [
     "DataReplaced",
     "DatasetError",
     "Ecog",
-    "MiniLM",
-    "Pairs",
     "digits",
     "grip_force",
     "heart_echo",
     "iris",
-    "minilm",
     "mnist",
     "noisy_sine",
     "pendulum_video",
-    "remarks",
-    "sentence_pairs",
     "simulated_ecog",
     "train_test_split",
     "trials",

@@ -1,7 +1,6 @@
 """Networks to begin with: the paper's and their like; everything else in the package takes any `torch.nn.Module`."""
 
 from .eegnet import EEGNet, HTNet
-from .encoder import SentenceEncoder
 from .mlp import mlp
 from .neural_ode import NeuralODE, irregular_windows
 from .orthogonal import OrthogonalAutoencoder
@@ -16,7 +15,6 @@ __all__ = [
     "HTNet",
     "NeuralODE",
     "OrthogonalAutoencoder",
-    "SentenceEncoder",
     "WindowVAE",
     "dopri5",
     "irregular_windows",

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from ..checks import as_recordings, as_tensor, check_fraction, check_int
-from ..tables import TextTable
 
-__all__ = ["Skill", "deal_blocks", "origins", "percentiles", "rolling_origin", "skill_table"]
+__all__ = ["Skill", "deal_blocks", "origins", "percentiles", "rolling_origin"]
 
 METRICS = ("mse", "mae", "mase", "r2")
 
@@ -199,21 +198,3 @@ def _asked(forecaster, history: Tensor, steps: int, recording: int) -> Tensor:
             f"{recording}"
         )
     return y
-
-
-def skill_table(skills: dict[str, Skill], leads: Sequence[int], metric: str = "mase", **interval) -> TextTable:
-    """Errors of several forecasters at some lead times, with intervals, for a reader.
-
-    Args:
-        leads: lead times in steps, from 1
-        interval: options of `Skill.interval`; each forecaster reads from the generator in turn
-    """
-    if not skills:
-        raise ValueError("skills must hold at least one forecaster's Skill")
-    steps = min(s.actual.shape[1] for s in skills.values())
-    leads = [check_int(k, "leads", 1, steps) for k in leads]
-    rows = []
-    for name, skill in skills.items():
-        value, (low, high) = skill(metric), skill.interval(metric, **interval)
-        rows.append([name, *(f"{value[k - 1]:.2f} [{low[k - 1]:.2f}, {high[k - 1]:.2f}]" for k in leads)])
-    return TextTable([metric.upper(), *(f"lead {k}" for k in leads)], rows)

@@ -1,6 +1,6 @@
-"""Forecasts of several trainings of one model: errors over trainings, intervals over origins.
+"""Tables of forecasting errors, for one forecaster and for several trainings of one.
 
-A `Skill` holds a channel for each training, so that its own methods average over them.
+Of trainings, a `Skill` holds a channel for each, so that its own methods average over them.
 """
 
 from __future__ import annotations
@@ -10,11 +10,36 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..checks import as_series, check_int
-from ..tables import TextTable, with_error
-from .evaluation import Skill, deal_blocks, percentiles, rolling_origin
+from mspace.checks import as_series, check_int
+from mspace.series.evaluation import Skill, deal_blocks, percentiles, rolling_origin
 
-__all__ = ["difference_of_trainings", "mean_of_trainings", "rolling_origin_of_trainings", "trainings_table"]
+from .tables import TextTable, with_error
+
+__all__ = [
+    "difference_of_trainings",
+    "mean_of_trainings",
+    "rolling_origin_of_trainings",
+    "skill_table",
+    "trainings_table",
+]
+
+
+def skill_table(skills: dict[str, Skill], leads: Sequence[int], metric: str = "mase", **interval) -> TextTable:
+    """Tabulate the errors of several forecasters at some lead times, with intervals, for a reader.
+
+    Args:
+        leads: lead times in steps, from 1
+        interval: options of `Skill.interval`; each forecaster reads from the generator in turn
+    """
+    if not skills:
+        raise ValueError("skills must hold at least one forecaster's Skill")
+    steps = min(s.actual.shape[1] for s in skills.values())
+    leads = [check_int(k, "leads", 1, steps) for k in leads]
+    rows = []
+    for name, skill in skills.items():
+        value, (low, high) = skill(metric), skill.interval(metric, **interval)
+        rows.append([name, *(f"{value[k - 1]:.2f} [{low[k - 1]:.2f}, {high[k - 1]:.2f}]" for k in leads)])
+    return TextTable([metric.upper(), *(f"lead {k}" for k in leads)], rows)
 
 
 def rolling_origin_of_trainings(

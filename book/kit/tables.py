@@ -50,7 +50,7 @@ class TextTable:
         So a chapter can gather what others computed, and nobody copies a number by hand.
 
         Args:
-            notebook: path of the .ipynb; where it is not there, `mspace.notebooks.read_notebook` says where it looks
+            notebook: path of the .ipynb; where it is not there, `kit.notebooks.read_notebook` says where it looks
             header: its first cells, or all of them
         """
         tables = [t for t in _tables(read_notebook(notebook)) if t[0][: len(header)] == list(header)]

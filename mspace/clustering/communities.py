@@ -11,13 +11,13 @@ import torch
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from .checks import as_tensor, check_int, seeded
-from .clustering import Stability, as_distances
-from .clustering.null import cloud
-from .clustering.stability import as_labels
-from .training import member_seeds
+from ..checks import as_tensor, check_int, seeded
+from ..training import member_seeds
+from .stability import Stability, as_labels
 
-__all__ = ["Communities", "communities", "modularity", "neighbor_graph"]
+__all__ = ["Communities", "as_distances", "communities", "gaussian_cloud", "modularity", "neighbor_graph"]
+
+ROUNDING = 1e-5  # of the largest distance: roots of rounding on a diagonal come to that
 
 RUNS = 3  # of Louvain, of which the best counts, for the data and for the null model alike
 EPS = torch.finfo(torch.float64).eps
@@ -78,8 +78,7 @@ def communities(
         mutual: whether both must be neighbors of each other, which may cut the graph in parts, or one is enough
         resolution: larger values give smaller communities
         n_null: how many structureless distances
-        null: generator -> distances (m, m), another null model, such as
-            ``lambda g: wasserstein2(structureless(neurons, g))``
+        null: generator -> distances (m, m), another null model, such as those of networks before they were trained
         resampled: distances (m, m) of resampled ensembles, for the stability, such as
             ``map(wasserstein2, resampled(samples))``
 
@@ -186,7 +185,7 @@ def _gaussian(d: Tensor) -> Callable[[torch.Generator], Tensor]:
     size = power[power > len(d) * EPS * power.abs().max()].sqrt()
 
     def draw(generator: torch.Generator) -> Tensor:
-        points = cloud(len(d), size, generator)
+        points = gaussian_cloud(len(d), size, generator)
         return torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
 
     return draw
@@ -197,3 +196,38 @@ def _z_score(value: float, null: Tensor) -> float:
     if abs(above) <= 1e-9:
         return 0.0
     return above / spread if spread > 1e-9 else math.copysign(math.inf, above)
+
+
+def as_distances(distances, name: str = "distances", least: int = 1) -> Tensor:
+    """Return the distances (m, m) inside one population, float64: finite, at least zero, symmetric, zero on the diagonal."""
+    d = as_tensor(distances, name).detach().to("cpu", torch.float64)
+    if d.ndim != 2 or d.shape[0] != d.shape[1] or len(d) < least:
+        raise ValueError(
+            f"{name} must be (m, m) between all of m >= {least} neurons, got shape {tuple(d.shape)}: metric(neurons) is"
+        )
+    bad = ~torch.isfinite(d) | (d < 0)
+    if bad.any():
+        i, j = bad.nonzero()[0].tolist()
+        raise ValueError(
+            f"{name} must be finite and at least zero, got {int(bad.sum())} that are not, the first {float(d[i, j])} "
+            f"at {(i, j)}: are covariances singular, or distances debiased? leave such neurons out, or clamp at zero"
+        )
+    room = ROUNDING * d.max()
+    if ((d - d.T).abs() > room).any():
+        raise ValueError(f"{name} must be symmetric, got a matrix that is not: take (distances + distances.T) / 2")
+    if (d.diagonal() > room).any():
+        raise ValueError(
+            f"{name} must be zero on the diagonal, got {float(d.diagonal().max()):.3g}: are they similarities?"
+        )
+    return ((d + d.T) / 2).fill_diagonal_(0.0)
+
+
+def gaussian_cloud(m: int, size: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Draw centred points (m, r) whose singular values are `size` (r,), in all other respects random.
+
+    That is the law of a centred Gaussian cloud given its singular values: its left singular vectors have no
+    preferred direction. So comparing data with such clouds is an exact test of "they are one Gaussian".
+    """
+    z = torch.randn(m, len(size), generator=generator, dtype=torch.float64)
+    basis, upper = torch.linalg.qr(z - z.mean(0))
+    return basis * (upper.diagonal().sign() * size)

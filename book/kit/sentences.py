@@ -10,9 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..checks import check_int
-from ..models.encoder import SentenceEncoder
-from ._fetch import DatasetError, require
+from mspace.checks import check_int
+from mspace.datasets._fetch import DatasetError, require
+
+from .encoder import SentenceEncoder
 
 HERE = Path(__file__).parent
 KINDS = ("said otherwise", "one detail changed", "near in topic", "another topic")

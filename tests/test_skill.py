@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from mspace import rolling_origin, seeded
-from mspace.series import (
+from kit.skill import (
     difference_of_trainings,
     mean_of_trainings,
     rolling_origin_of_trainings,
     trainings_table,
 )
-from mspace.tables import with_error, with_interval
+from kit.tables import with_error, with_interval
+from mspace import rolling_origin, seeded
 
 WHERE = {"start": 40, "every": 5, "period": 7}
 
