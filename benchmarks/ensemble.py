@@ -20,8 +20,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from mspace import bootstrap
-from mspace.training.loop import FusedAdam
-from mspace.training.stacks import BatchedStack, stack_of
+from mspace.training.loop import stack_of
+from mspace.training.options import FusedAdam
+from mspace.training.stacks import BatchedStack
 
 MEMBERS, BATCH = 100, 16
 GOALS = {  # layers: ratio in float32, in float64

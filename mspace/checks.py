@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Real
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
 
 __all__ = [
+    "arguments",
     "as_recordings",
     "as_series",
     "as_tensor",
@@ -22,8 +25,10 @@ __all__ = [
     "check_labels",
     "check_real",
     "layer_names",
+    "n_examples",
     "normal",
     "seeded",
+    "take",
 ]
 
 
@@ -74,12 +79,15 @@ def check_finite(value, name: str, shape: str) -> Tensor:
 
 def check_indices(value, name: str, count: int) -> Tensor:
     """Return different indices from 0 to count - 1, at least one, given as such or as a mask (count,)."""
-    index = torch.as_tensor(value).detach().cpu()
+    try:
+        index = torch.as_tensor(value).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        index = torch.empty(0)
     if index.dtype == torch.bool and index.shape == (count,):
         index = index.nonzero().flatten()
     whole = index.ndim == 1 and len(index) and not index.dtype.is_floating_point and index.dtype != torch.bool
     if not whole or index.min() < 0 or index.max() >= count or len(index.unique()) < len(index):
-        raise ValueError(f"{name} must be different whole numbers from 0 to {count - 1}, got {value}")
+        raise ValueError(f"{name} must be different whole numbers from 0 to {count - 1}, got {value!r:.80}")
     return index.long()
 
 
@@ -135,22 +143,72 @@ def as_recordings(series) -> tuple[list[Tensor], bool]:
     return parts, several
 
 
-def check_data(data, name: str = "data") -> None:
-    """A pair of finite tensors (inputs, targets), as many of the one as of the other."""
-    if not isinstance(data, (tuple, list)) or len(data) != 2 or not all(isinstance(t, Tensor) for t in data):
-        several = isinstance(data, (tuple, list)) and len(data) < 9
-        came = f"({', '.join(type(t).__name__ for t in data)})" if several else type(data).__name__
-        raise ValueError(f"{name} must be a pair of tensors (inputs, targets), got {came}: see torch.as_tensor")
-    x, y = data
-    n, m = (len(t) if t.ndim else 0 for t in (x, y))
-    if n != m or n == 0:
+def check_data(data, name: str = "data") -> tuple[Any, Any]:
+    """Return inputs and targets: each a tensor, or a tuple, list or dictionary of tensors, whose first axis is the example.
+
+    A tuple or list of inputs becomes the arguments of the network, ``model(*inputs)``, a dictionary its keywords,
+    ``model(**inputs)``; the loss is given targets as they are. Tensors are handed back as they came, arrays and tables of
+    numbers as tensors: floating point numbers keep their type, whole ones become int64.
+    """
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise ValueError(f"{name} must be a pair (inputs, targets), got {_kinds(data)}: see torch.as_tensor")
+    x, y = (tree_map(lambda leaf: _as_examples(leaf, name), part) for part in data)
+    if not all(isinstance(t, Tensor) for t in tree_leaves((x, y))):
         raise ValueError(
-            f"{name} must hold as many targets as inputs, and some, got shapes {tuple(x.shape)} and {tuple(y.shape)}: "
-            f"{n} inputs and {m} targets"
+            f"{name} must be a pair (inputs, targets) of tensors, or of tuples, lists or dictionaries of tensors, got "
+            f"{_kinds(data)}: see torch.as_tensor"
         )
-    for part, t in (("inputs", x), ("targets", y)):
-        if t.is_floating_point() and not all(torch.isfinite(piece).all() for piece in t.split(4096)):
-            raise ValueError(f"{name} must be finite, got NaN or infinity in the {part}: cut those examples out")
+    n, m = ({len(t) if t.ndim else 0 for t in tree_leaves(part)} for part in (x, y))
+    if n != m or len(n) != 1 or n == {0}:
+        (inputs, first), (targets, second) = ((_counts(size), _shapes(part)) for size, part in ((n, x), (m, y)))
+        raise ValueError(
+            f"{name} must hold as many targets as inputs, and at least one, got shapes {first} and {second}: "
+            f"{inputs} inputs and {targets} targets"
+        )
+    for part, tree in (("inputs", x), ("targets", y)):
+        for t in tree_leaves(tree):
+            if t.is_floating_point() and not all(torch.isfinite(piece).all() for piece in t.split(4096)):
+                raise ValueError(f"{name} must be finite, got NaN or infinity in the {part}: cut those examples out")
+    return x, x if data[1] is data[0] else y
+
+
+def n_examples(part) -> int:
+    """Return the number of examples in checked inputs or targets."""
+    return len(part if isinstance(part, Tensor) else tree_leaves(part)[0])
+
+
+def take(part, index):
+    """Return some examples of inputs or targets, by an index, slice or mask of the first axis of each tensor."""
+    return part[index] if isinstance(part, Tensor) else tree_map(lambda t: t[index], part)
+
+
+def arguments(inputs) -> tuple[tuple, dict]:
+    """Return the positional and the keyword arguments of a network that inputs are, as `check_data` says."""
+    if isinstance(inputs, dict):
+        return (), inputs
+    return (tuple(inputs), {}) if isinstance(inputs, (tuple, list)) else ((inputs,), {})
+
+
+def _as_examples(leaf, name: str):
+    """Return a tensor, also of an array or a table; what is none comes back as it is."""
+    if isinstance(leaf, Tensor) or not hasattr(leaf, "__array__"):
+        return leaf
+    tensor = as_tensor(leaf, name)
+    return tensor.long() if np.asarray(leaf).dtype.kind in "iu" else tensor
+
+
+def _kinds(data) -> str:
+    several = isinstance(data, (tuple, list)) and len(data) < 9
+    return f"({', '.join(type(t).__name__ for t in data)})" if several else type(data).__name__
+
+
+def _counts(sizes: set[int]) -> str:
+    return " or ".join(str(n) for n in sorted(sizes)) or "0"
+
+
+def _shapes(part) -> str:
+    shapes = [tuple(t.shape) for t in tree_leaves(part)]
+    return str(shapes[0] if isinstance(part, Tensor) else shapes)
 
 
 def layer_names(given, what: str = "layer") -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from mspace.checks import (
     seeded,
     take,
 )
-from mspace.covariance.layout import positions
+from mspace.network.parameters import positions
 
 
 @pytest.mark.parametrize("value", [3, 3.0, np.int64(3), np.float32(3), np.array(3), torch.tensor(3)])

@@ -10,8 +10,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from mspace.models import OrthogonalAutoencoder
-from mspace.training import Ensemble, failures, fit, member_seeds, train_ensemble
-from mspace.training.stacks import BatchedStack, DenseStack, LoopedStack, stack_of
+from mspace.training import Ensemble, fit, member_seeds, train_ensemble
+from mspace.training.dense import DenseStack
+from mspace.training.loop import Batches, failures, stack_of
+from mspace.training.options import TrainingOptions
+from mspace.training.stacks import BatchedStack, LoopedStack
 
 
 def seeded(seed=0):
@@ -48,12 +51,11 @@ class Branching(nn.Module):
 
 def plainly(model, data, loss, seed, *, epochs, batch_size=16, lr=1e-3, index=None):
     """The textbook loop that every ensemble must agree with, in the order that a member of that seed has."""
-    from mspace.training.loop import _batches
-
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
-    epoch = _batches(len(data[0]), [seed], "own", None if index is None else index[None], None, batch_size)
+    options = TrainingOptions(batch_size=batch_size)
+    batches = Batches(len(data[0]), [seed], options, None if index is None else index[None])
     for _ in range(epochs):
-        for i, _ in epoch():
+        for i, _ in batches.epoch():
             optimizer.zero_grad()
             loss(model(data[0][i[0]]), data[1][i[0]]).backward()
             optimizer.step()
@@ -95,7 +97,7 @@ def test_three_ways_give_one_gradient(case, weighted):
     weight = torch.rand(3, 7, generator=seeded(), dtype=torch.float64) if weighted else None
     found = []
     for kind in (DenseStack, BatchedStack, LoopedStack):
-        stack = kind(net, stacked, x, y, loss, *([[1, 2, 3]] if kind is LoopedStack else []))
+        stack = kind(net, stacked, x, y, loss, **({"seeds": [1, 2, 3]} if kind is LoopedStack else {}))
         stack.gradient(index, weight)
         found.append(stack.named(stack.flat.grad))
         assert torch.allclose(stack.losses(x, y)[1], loss(Ensemble(net, stacked)[1](x), y))
@@ -248,9 +250,9 @@ def test_weights_count_examples():
     count = torch.randint(4, (1, 30), generator=seeded())
     options = {"epochs": 20, "optimizer": partial(torch.optim.SGD, lr=0.1), "order": "shared"}
     weights = count.double() / count.double().mean()
-    weighted = fit(net, (x, y), F.mse_loss, weights=weights, batch_size=30, **options)
+    weighted = train_ensemble(net, (x, y), F.mse_loss, 1, weights=weights, batch_size=30, **options)[0]
     repeated = torch.arange(30).repeat_interleave(count[0])[None]
-    copied = fit(net, (x, y), F.mse_loss, resample=repeated, batch_size=int(count.sum()), **options)
+    copied = train_ensemble(net, (x, y), F.mse_loss, 1, resample=repeated, batch_size=int(count.sum()), **options)[0]
     assert (weighted[0].weight - copied[0].weight).abs().max() < 1e-12
 
 
@@ -305,8 +307,8 @@ def test_windows_are_trained_on_without_a_copy():
     ("change", "said"),
     [
         ({"data": (noise(5, 4), noise(4, 3))}, "5 inputs and 4 targets"),
-        ({"data": (noise(0, 4), noise(0, 3))}, "and some"),
-        ({"data": noise(5, 4)}, "pair of tensors"),
+        ({"data": (noise(0, 4), noise(0, 3))}, "at least one"),
+        ({"data": noise(5, 4)}, "pair .inputs, targets."),
         ({"data": (noise(5, 4) * torch.nan, noise(5, 3))}, "NaN or infinity in the inputs"),
         ({"data": (noise(5, 3), noise(5, 3))}, "do not fit the data"),
         ({"loss": lambda a, b: (a - b) ** 2}, "scalar"),
@@ -382,7 +384,7 @@ def test_failures_of_losses_that_can_be_negative():
 def test_targets_that_would_be_paired_with_every_answer():
     net, x = nn.Linear(4, 1), torch.zeros(6, 4)
     for loss in (F.mse_loss, nn.L1Loss()):
-        with pytest.raises(ValueError, match=r"targets must have the shape of the answers, got .* = \(6,\): Using"):
+        with pytest.raises(ValueError, match=r"targets must have the shape of the outputs, got .* = \(6,\): Using"):
             fit(net, (x, torch.zeros(6)), loss)
         fit(net, (x, torch.zeros(6, 1)), loss, epochs=1)
 
@@ -392,10 +394,125 @@ def test_targets_that_would_be_paired_with_every_answer():
     [
         ({"generator": 0}, r"generator must be a torch.Generator, such as seeded\(0\), or None, got 0"),
         ({"optimizer": torch.optim.SGD([torch.zeros(1)], lr=0.1)}, "optimizer must be a function .*, got SGD"),
-        ({"data": (np.zeros((6, 4)), np.zeros((6, 1)))}, r"got \(ndarray, ndarray\): see torch.as_tensor"),
+        ({"data": ([[0.0] * 4] * 6, [[0.0]] * 6)}, r"got \(list, list\): see torch.as_tensor"),
+        ({"data": (np.zeros((6, 4)), np.zeros((6, 1)))}, r"do not fit .*dtype"),
     ],
 )
 def test_what_is_near_but_not_right_is_told(options, said):
     options = {"data": (torch.zeros(6, 4), torch.zeros(6, 1)), **options}
     with pytest.raises(ValueError, match=said):
         fit(nn.Linear(4, 1), loss=F.mse_loss, **options)
+
+
+class Twofold(nn.Module):
+    """Takes two inputs, as positions or as keywords, and gives two outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.Linear(4, 3).double(), nn.Linear(2, 3).double()
+
+    def forward(self, a, b):
+        h = torch.tanh(self.left(a) + self.right(b))
+        return h, {"sum": h.sum(1, keepdim=True)}
+
+
+class Packed(Twofold):
+    """The same with everything in one tensor."""
+
+    def forward(self, x):
+        h, other = super().forward(*x.split([4, 2], 1))
+        return torch.cat([h, other["sum"]], 1)
+
+
+def two_losses(out, target):
+    return F.mse_loss(out[0], target[0]) + F.l1_loss(out[1]["sum"], target[1])
+
+
+def packed_losses(out, target):
+    return F.mse_loss(out[:, :3], target[:, :3]) + F.l1_loss(out[:, 3:], target[:, 3:])
+
+
+def several(n=50):
+    """A module with several inputs, its data as positions and as keywords, and both packed."""
+    torch.manual_seed(0)
+    net, packed = Twofold(), Packed()
+    packed.load_state_dict(net.state_dict())
+    a, b, targets = noise(n, 4), noise(n, 2, seed=1), (noise(n, 3, seed=2), noise(n, 1, seed=3))
+    data = ((a, b), targets), ({"b": b, "a": a}, targets)
+    return net, data, packed, (torch.cat([a, b], 1), torch.cat(targets, 1))
+
+
+@pytest.mark.parametrize("kind", ["positions", "keywords"])
+@pytest.mark.parametrize("options", [{}, {"weights": True}, {"validation": True, "patience": 2}], ids=str)
+def test_several_inputs_and_targets_train_as_if_packed(kind, options):
+    net, data, packed, one = several()
+    data = data[kind == "keywords"]
+    weights = {"weights": torch.rand(2, 50, generator=seeded(4), dtype=torch.float64)} if "weights" in options else {}
+    ours, theirs = (
+        train_ensemble(
+            *call,
+            2,
+            epochs=3,
+            generator=seeded(),
+            **options | weights | ({"validation": call[1]} if "patience" in options else {}),
+        )
+        for call in ((net, data, two_losses), (packed, one, packed_losses))
+    )
+    for name, value in theirs.parameters.items():
+        assert (ours.parameters[name] - value).abs().max() < 1e-12, name
+    assert torch.allclose(ours.report["loss"], theirs.report["loss"])
+    assert torch.allclose(torch.cat([ours(data[0])[0], ours(data[0])[1]["sum"]], 2), theirs(one[0]))
+
+
+def test_several_inputs_in_a_loop_and_in_fit():
+    """Dropout goes one by one; without a share dropped it is what the batched way gives."""
+
+    class Dropped(Twofold):
+        def __init__(self):
+            super().__init__()
+            self.drop = nn.Dropout(1e-300)
+
+        def forward(self, a, b):
+            return super().forward(self.drop(a), b)
+
+    net, data, *_ = several()
+    other = Dropped()
+    other.load_state_dict(net.state_dict())
+    ours, theirs = (fit(m, data[0], two_losses, epochs=2, generator=seeded()) for m in (other, net))
+    assert all(torch.allclose(p, q, atol=1e-12) for p, q in zip(ours.parameters(), theirs.parameters()))
+
+
+def test_arrays_are_data():
+    net, (x, y) = dense(4, 5, 3), regression()
+    ours, theirs = (fit(net, d, F.mse_loss, epochs=2, generator=seeded()) for d in ((x.numpy(), y.numpy()), (x, y)))
+    assert torch.equal(ours[0].weight, theirs[0].weight)
+    classes = np.arange(70, dtype=np.int32) % 3
+    fit(net, (x.numpy(), classes), F.cross_entropy, epochs=1)
+
+
+@pytest.mark.parametrize("call", [fit, train_ensemble])
+def test_a_misspelt_option_is_named_with_the_function_called(call):
+    with pytest.raises(TypeError, match=rf"^{call.__name__}\(\) got an unexpected keyword argument 'epohcs'"):
+        call(dense(4, 3), regression(), F.mse_loss, *([2] if call is train_ensemble else []), epohcs=3)
+
+
+def test_bounds_are_kept_after_each_step():
+    """Against a plain loop."""
+
+    class Bound(nn.Linear):
+        def keep_bounds(self, parameters):
+            parameters["weight"].clamp_(-0.1, 0.1)
+
+    torch.manual_seed(0)
+    net, (x, y) = Bound(4, 3).double(), regression(20)
+    found = fit(net, (x, y), F.mse_loss, epochs=30, batch_size=20)
+    alone = Bound(4, 3).double()
+    alone.load_state_dict(net.state_dict())
+    optimizer = torch.optim.Adam(alone.parameters())
+    for _ in range(30):
+        optimizer.zero_grad()
+        F.mse_loss(alone(x), y).backward()
+        optimizer.step()
+        with torch.no_grad():
+            alone.keep_bounds(dict(alone.named_parameters()))
+    assert torch.allclose(found.weight, alone.weight, atol=1e-12) and found.weight.abs().max() == 0.1

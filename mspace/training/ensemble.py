@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.utils._pytree import tree_map
 
+from .._files import replacing
+from ..checks import arguments
 from ..neurons import NeuronDistribution, weight_of
 
 __all__ = ["Ensemble"]
@@ -20,13 +22,13 @@ __all__ = ["Ensemble"]
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """N networks of one architecture; `ensemble[i]` is an ordinary module, `ensemble(x)` asks all of them.
+    """N networks of one architecture; `ensemble[i]` is an ordinary module, `ensemble(x)` evaluates all of them.
 
     Attributes:
         template: a module of the architecture; its own weights do not matter and are never changed
         parameters: by name as in ``template.named_parameters()``, each (N, ...)
         buffers: likewise
-        report: what the training has to say of each member, by name, each (N,): such as "loss" and "failed"
+        report: results of the training for each member, by name, each (N,): such as "loss" and "failed"
     """
 
     template: nn.Module
@@ -44,7 +46,7 @@ class Ensemble:
 
     @classmethod
     def of(cls, models: Sequence[nn.Module]) -> Ensemble:
-        """An ensemble of networks that were trained elsewhere."""
+        """Stack networks that were trained elsewhere."""
         if not models:
             raise ValueError("models must hold at least one network")
         states = [(dict(m.named_parameters()), dict(m.named_buffers())) for m in models]
@@ -57,25 +59,25 @@ class Ensemble:
 
     @classmethod
     def cat(cls, parts: Sequence[Ensemble]) -> Ensemble:
-        """The members of several ensembles, in order."""
+        """Join the members of several ensembles, in order."""
         if not parts:
             raise ValueError("parts must hold at least one ensemble")
-        first = parts[0]
-        for kind in ("parameters", "buffers", "report"):
-            if any(getattr(p, kind).keys() != getattr(first, kind).keys() for p in parts):
-                raise ValueError(f"parts must have the same {kind}, got {[sorted(getattr(p, kind)) for p in parts]}")
+        kinds = ("parameters", "buffers", "report")
+        for kind in kinds:
+            names = [sorted(getattr(p, kind)) for p in parts]
+            if any(n != names[0] for n in names):
+                raise ValueError(f"parts must have the same {kind}, got {names}")
         joined = (
-            {k: torch.cat([getattr(p, kind)[k] for p in parts]) for k in getattr(first, kind)}
-            for kind in ("parameters", "buffers", "report")
+            {k: torch.cat([getattr(p, kind)[k] for p in parts]) for k in getattr(parts[0], kind)} for kind in kinds
         )
-        return cls(first.template, *joined)
+        return cls(parts[0].template, *joined)
 
     def __len__(self) -> int:
         return len(next(iter(self.parameters.values())))
 
     def __getitem__(self, i: int) -> nn.Module:
-        """Member i as a module of its own."""
-        if not -len(self) <= i < len(self):  # makes the ensemble a sequence: iteration ends here
+        """Return member i as a module of its own."""
+        if not -len(self) <= i < len(self):
             raise IndexError(f"member {i} of {len(self)}")
         model = copy.deepcopy(self.template)
         with torch.no_grad():
@@ -83,31 +85,39 @@ class Ensemble:
                 tensor.copy_((self.parameters | self.buffers)[name][i])
         return model
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Every member's answer to the same inputs (B, ...), in evaluation mode: (N, B, ...)."""
+    def __iter__(self) -> Iterator[nn.Module]:
+        """Yield the members, each a module of its own."""
+        return (self[i] for i in range(len(self)))
+
+    def __call__(self, x) -> Tensor:
+        """Return every member's output (N, B, ...) for the same inputs, in evaluation mode.
+
+        Inputs are a tensor (B, ...), a tuple of the network's arguments or a dictionary of its keywords.
+        """
         model = copy.deepcopy(self.template).eval()
         state = {**self.parameters, **self.buffers}
 
         def member(own):
-            return functional_call(model, own, (x,))
+            return functional_call(model, own, *arguments(x))
 
         with torch.no_grad():
             try:
                 return vmap(member)(state)
             except RuntimeError:  # an operation that vmap does not know: the same, one by one
-                return torch.stack([member({k: v[i] for k, v in state.items()}) for i in range(len(self))])
+                each = [member({k: v[i] for k, v in state.items()}) for i in range(len(self))]
+                return tree_map(lambda *t: torch.stack(t), *each)
 
     def samples(self, layer: str | Sequence[str], *, axis: int = 0, bias: bool = False) -> Tensor:
         """Return the neurons of a layer in every member, (N, m, n), as `weight_of` gives them for one."""
         model = copy.deepcopy(self.template)
         tensors = dict((*model.named_parameters(), *model.named_buffers()))
-        state, found = {**self.parameters, **self.buffers}, []
+        state, samples = {**self.parameters, **self.buffers}, []
         with torch.no_grad():
             for i in range(len(self)):
                 for name, tensor in tensors.items():
                     tensor.copy_(state[name][i])
-                found.append(weight_of(model, layer, axis=axis, bias=bias))
-        return torch.stack(found)
+                samples.append(weight_of(model, layer, axis=axis, bias=bias))
+        return torch.stack(samples)
 
     def neurons(self, layer: str | Sequence[str], *, axis: int = 0, bias: bool = False) -> NeuronDistribution:
         """Estimate mean and covariance of every neuron of a layer over the members (divided by N - 1).
@@ -117,28 +127,23 @@ class Ensemble:
         return NeuronDistribution.from_samples(self.samples(layer, axis=axis, bias=bias))
 
     def keep(self, members) -> Ensemble:
-        """Some of the members as an ensemble, by index, slice, list or mask."""
+        """Return some of the members as an ensemble, by index, slice, list or mask."""
         members = [members] if isinstance(members, int) else members
         kept = ({k: v[members] for k, v in kind.items()} for kind in (self.parameters, self.buffers, self.report))
         return Ensemble(self.template, *kept)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write to a safetensors file; beside it first, then renamed, so a killed run leaves no half a file."""
+        """Write to a safetensors file, which is whole or absent also where the process is killed."""
         from safetensors.torch import save_file
 
-        path = Path(path)
         kinds = {"parameters": self.parameters, "buffers": self.buffers, "report": self.report}
         tensors = {  # clones: the format refuses tensors that share memory, as slices of one stack do
             f"{kind}/{k}": v.detach().clone(memory_format=torch.contiguous_format)
             for kind, held in kinds.items()
             for k, v in held.items()
         }
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
+        with replacing(path) as part:
             save_file(tensors, part, metadata={"mspace": json.dumps({"members": len(self)})})
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | os.PathLike, template: nn.Module) -> Ensemble:
