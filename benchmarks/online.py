@@ -14,7 +14,7 @@ import time
 
 import torch
 
-from mspace.covariance.path import _Grams
+from mspace.posterior.path import _Grams
 
 GOAL = 20
 

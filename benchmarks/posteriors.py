@@ -26,11 +26,10 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 
 import mspace as ms
-from mspace.covariance.curvature import sandwich
-from mspace.covariance.curvature.matrices import Curvature
-from mspace.covariance.curvature.moments import Grams
-from mspace.covariance.curvature.problem import Problem
-from mspace.covariance.curvature.rows import rows_of
+from mspace.posterior import sandwich
+from mspace.posterior.gradients import Grams, rows_of
+from mspace.posterior.gram import Curvature
+from mspace.posterior.problem import Problem
 
 WINDOWS, WIDTH, ROWS = 10_000, 100, 4
 MEMORY = {3: 60, 10: 160}  # hidden units: megabytes

@@ -42,7 +42,7 @@ def ours(sizes, family: str, n_models: int) -> float:
     import torch.nn.functional as F
 
     from mspace.checks import seeded
-    from mspace.covariance.variational import variational_ensemble
+    from mspace.posterior.variational import variational_ensemble
 
     net, x = problem(sizes)
 

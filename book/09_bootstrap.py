@@ -57,7 +57,7 @@ from kit import plot
 from kit.flipbook import Flipbook
 from kit.tables import TextTable, with_error
 from mspace import normal, seeded
-from mspace.covariance import Draw, block_length
+from mspace.posterior import Draw, block_length
 from mspace.models import mlp
 
 ms.limit_threads()

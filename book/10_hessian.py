@@ -55,7 +55,7 @@ from kit import plot
 from kit.principal import at_principal_components
 from kit.tables import TextTable, with_error
 from mspace import normal, seeded
-from mspace.covariance import Draw, block_length, hessian
+from mspace.posterior import Draw, block_length, hessian
 from mspace.models import mlp
 
 ms.limit_threads()

@@ -53,7 +53,7 @@ from kit import plot
 from kit.principal import at_principal_components
 from kit.tables import TextTable, with_error
 from mspace import normal, seeded
-from mspace.covariance import variational_ensemble
+from mspace.posterior import variational_ensemble
 from mspace.models import mlp
 
 ms.limit_threads()

@@ -57,7 +57,7 @@ from kit.flipbook import Flipbook
 from kit.principal import at_principal_components
 from kit.tables import TextTable
 from mspace import seeded
-from mspace.covariance import variational_ensemble
+from mspace.posterior import variational_ensemble
 from mspace.models import mlp
 
 ms.limit_threads()

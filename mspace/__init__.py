@@ -4,7 +4,10 @@ from . import datasets
 from .alignment import align
 from .checks import normal, seeded
 from .clustering import KMeans, communities
-from .covariance import (
+from .distillation import distill, drop_layer, drop_neurons
+from .metrics import Metric, euclidean, fisher_rao, functional, hellinger, jeffreys, wasserstein2
+from .neurons import NeuronDistribution, weight_of
+from .posterior import (
     GaussianPosterior,
     bootstrap,
     bootstrap_neurons,
@@ -15,9 +18,6 @@ from .covariance import (
     sandwich,
     variational,
 )
-from .distillation import distill, drop_layer, drop_neurons
-from .metrics import Metric, euclidean, fisher_rao, functional, hellinger, jeffreys, wasserstein2
-from .neurons import NeuronDistribution, weight_of
 from .reduction import Reduction, compose, compress, merge, prune, rows_of, shrink, tradeoff
 from .selection import qpfs, relevance
 from .series import (

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import mspace as ms
-from mspace.covariance import Draw, Moments, block_length
+from mspace.posterior import Draw, Moments, block_length
 
 descend = partial(torch.optim.SGD, lr=0.4)
 
@@ -110,7 +110,7 @@ def test_block_length_is_the_theoretical_one_for_ar1():
 
 
 def test_windows_of_a_series_get_blocks_of_at_least_a_window():
-    from mspace.covariance.resampling import _draw
+    from mspace.posterior.bootstrap import _draw
 
     x = ms.windows(noise(300), 30)
     net = dense(30, 2, 30)
@@ -343,7 +343,7 @@ def test_what_is_wrong_with_the_data_is_said_before_training(small):
     for data, said in (
         ((x * torch.nan, y), "NaN"),
         ((x, y[:5]), "60 inputs and 5 targets"),
-        ((x[:0], y[:0]), "and some"),
+        ((x[:0], y[:0]), "at least one"),
     ):
         with pytest.raises(ValueError, match=said):
             ms.bootstrap(net, data, F.mse_loss, epochs=10**9)

@@ -13,14 +13,13 @@ from torch.nn.utils.parametrizations import orthogonal
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import mspace as ms
-from mspace.covariance.curvature import laplace, matrices, piecewise, rows, sandwich, units
-from mspace.covariance.curvature.matrices import Curvature
-from mspace.covariance.curvature.moments import Grams, LongRun, between
-from mspace.covariance.curvature.problem import Problem
-from mspace.covariance.curvature.rows import Dense, Traced, rows_of
-from mspace.covariance.curvature.solve import invert, negatives
-from mspace.covariance.layout import blocks_of, flatten, positions, unflatten
 from mspace.models import OrthogonalAutoencoder, mlp
+from mspace.network.parameters import blocks_of, flatten, positions, unflatten
+from mspace.posterior import gradients, gram, laplace, relu_exact, sandwich
+from mspace.posterior.gradients import Dense, Grams, LongRun, Traced, between, rows_of
+from mspace.posterior.gram import Curvature
+from mspace.posterior.inverse import invert, negatives
+from mspace.posterior.problem import Problem
 
 
 def noise(*shape, seed=0):
@@ -125,7 +124,7 @@ def test_unequal_noise_has_the_covariance_hc0(curvature):
 @pytest.mark.parametrize("held", [1 << 25, 700])
 def test_dependent_noise_has_the_covariance_of_newey_and_west(lags, held, monkeypatch):
     """O4.5, in one piece and in pieces shorter than the lags."""
-    monkeypatch.setattr(rows, "HELD", held)
+    monkeypatch.setattr(gradients, "HELD", held)
     x = torch.stack([ar1(200, seed=s) for s in range(3)], 1)
     y = x.sum(1, keepdim=True) + ar1(200, seed=9)[:, None]
     design = torch.cat([x, torch.ones(200, 1)], 1)
@@ -220,8 +219,8 @@ def test_the_closed_form_is_the_second_derivative(hidden, activation, bias, exac
 
 
 def test_patterns_are_summed_in_pieces(monkeypatch):
-    monkeypatch.setattr(piecewise, "AT_A_TIME", 3)
-    monkeypatch.setattr(piecewise, "EXAMPLES", 7)
+    monkeypatch.setattr(relu_exact, "AT_A_TIME", 3)
+    monkeypatch.setattr(relu_exact, "EXAMPLES", 7)
     for n in (300, 40):
         assert far(*fast_and_torch(dense(4, 5, 2), (noise(n, 4), noise(n, 2, seed=1)))) < 1e-12
 
@@ -280,8 +279,8 @@ def cases():
 
 @pytest.mark.parametrize("case", list(cases()))
 def test_rows_and_matrices_are_those_of_autograd(case, monkeypatch):
-    monkeypatch.setattr(rows, "HELD", 4000)  # in pieces of a few examples
-    monkeypatch.setattr(matrices, "SEEN", 70)
+    monkeypatch.setattr(gradients, "HELD", 4000)  # in pieces of a few examples
+    monkeypatch.setattr(gram, "SEEN", 70)
     net, data, loss, kind = cases()[case]
     problem = Problem.of(net, data, loss, None)
     assert isinstance(rows_of(problem), kind)
@@ -300,13 +299,13 @@ def test_the_way_by_units_is_that_by_outputs(case, layers, monkeypatch):
     net, data, loss, _ = cases()[case]
     if case == "smoothed" or (case == "no bias huber" and layers):
         layers = "0"
-    monkeypatch.setattr(units, "WRITTEN", 0)
-    monkeypatch.setattr(units, "HELD", 17 * 20)  # in pieces
+    monkeypatch.setattr(gram, "WRITTEN", 0)
+    monkeypatch.setattr(gram, "HELD", 17 * 20)  # in pieces
     at = positions(net, layers)
-    found = units.by_units(Problem.of(net, data, loss, layers))
+    found = gram.by_units(Problem.of(net, data, loss, layers))
     assert far(found, squares(net, data, loss)[at[:, None], at]) < 1e-12
     monkeypatch.undo()
-    assert units.by_units(Problem.of(dense(4, 2), (data[0], data[0][:, :2]), F.mse_loss, None)) is None
+    assert gram.by_units(Problem.of(dense(4, 2), (data[0], data[0][:, :2]), F.mse_loss, None)) is None
 
 
 def test_only_some_layers_have_rows():
@@ -792,8 +791,8 @@ X, Y = noise(20, 3), noise(20, 2, seed=1)
     [
         ((X * math.nan, Y), F.mse_loss, {}, "data must be finite, got NaN or infinity in the inputs"),
         ((X, Y / 0), F.mse_loss, {}, "infinity in the targets"),
-        ((X, Y[:7]), F.mse_loss, {}, r"as many targets as inputs, and some, got shapes \(20, 3\) and \(7, 2\)"),
-        ((X[:0], Y[:0]), F.mse_loss, {}, "and some"),
+        ((X, Y[:7]), F.mse_loss, {}, r"as many targets as inputs, and at least one, got shapes \(20, 3\) and \(7, 2\)"),
+        ((X[:0], Y[:0]), F.mse_loss, {}, "at least one"),
         (X, F.mse_loss, {}, r"pair of tensors \(inputs, targets\), got Tensor"),
         ((X.numpy(), Y), F.mse_loss, {}, "pair of tensors"),
         ((X[:, :2], Y), F.mse_loss, {}, "model and loss do not fit data like"),
@@ -909,4 +908,4 @@ def test_second_derivative_of_attention():
             lambda w: F.mse_loss(torch.func.functional_call(block, unflatten(block, w), (x,)), y), flatten(block)
         )
     assert len(exact) == sum(p.numel() for p in params.values())
-    assert torch.allclose(matrices.hessian(block, (x, y), F.mse_loss), exact, atol=1e-10)
+    assert torch.allclose(gram.hessian(block, (x, y), F.mse_loss), exact, atol=1e-10)

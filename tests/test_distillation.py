@@ -10,8 +10,6 @@ from torch import nn
 
 import mspace as ms
 from mspace import seeded
-from mspace.covariance import Block, GaussianPosterior, kl_divergence, laplace, variational
-from mspace.covariance.layout import flatten, positions, unflatten
 from mspace.distillation import (
     compose_layers,
     distill,
@@ -23,6 +21,8 @@ from mspace.distillation import (
 from mspace.distillation.places import units_of
 from mspace.distillation.students import SoftTargetLoss, teacher_outputs
 from mspace.models import mlp
+from mspace.network.parameters import flatten, positions, unflatten
+from mspace.posterior import Block, GaussianPosterior, kl_divergence, laplace, variational
 
 
 def normal(*shape, seed=0):

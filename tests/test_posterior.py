@@ -3,9 +3,9 @@ import torch
 from torch import nn
 
 from mspace import NeuronDistribution, seeded
-from mspace.covariance import Block, GaussianPosterior
-from mspace.covariance.layout import blocks_of, flatten, positions, unflatten
 from mspace.models import OrthogonalAutoencoder, mlp
+from mspace.network.parameters import blocks_of, flatten, positions, unflatten
+from mspace.posterior import Block, GaussianPosterior
 
 
 def net():

@@ -9,9 +9,9 @@ from scipy import optimize
 from torch import nn
 
 from mspace import NeuronDistribution, seeded, weight_of
-from mspace.covariance import Block, GaussianPosterior
-from mspace.covariance.layout import flatten
 from mspace.models import mlp
+from mspace.network.parameters import flatten
+from mspace.posterior import Block, GaussianPosterior
 from mspace.selection import (
     belsley,
     contribution,

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from mspace import seeded
-from mspace.covariance import online
-from mspace.covariance.path import BatchMeans, OnlineBatchMeans, PlugIn, batch_ends, gauss_newton_trace
 from mspace.models import mlp
+from mspace.posterior import online
+from mspace.posterior.path import BatchMeans, OnlineBatchMeans, PlugIn, batch_ends, gauss_newton_trace
 
 
 @pytest.fixture(scope="module")

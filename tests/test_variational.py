@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from mspace.checks import seeded
-from mspace.covariance import Block, GaussianPosterior
-from mspace.covariance.layout import blocks_of, positions
-from mspace.covariance.prediction import Prediction, calibration, predict
-from mspace.covariance.variational import descent, kl_divergence, variational, variational_ensemble
-from mspace.covariance.variational.families import Diagonal, Full, LowRank, columns_of
-from mspace.covariance.variational.networks import Group, LocalNetwork, SampledNetwork, network_of
+from mspace.network.parameters import blocks_of, positions
+from mspace.posterior import Block, GaussianPosterior
+from mspace.posterior.predict import Prediction, calibration, predict
+from mspace.posterior.variational import descent, kl_divergence, variational, variational_ensemble
+from mspace.posterior.variational.families import Diagonal, Full, LowRank, columns_of
+from mspace.posterior.variational.networks import Group, LocalNetwork, SampledNetwork, network_of
 from mspace.training import Ensemble, train_ensemble
 
 NOISE, PRECISION = 0.25, 2.0

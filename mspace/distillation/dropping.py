@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import check_indices, check_int
-from ..covariance.layout import positions
-from ..covariance.posterior import GaussianPosterior
+from ..network.parameters import positions
+from ..posterior.gaussian import GaussianPosterior
 from ..reduction.surgery import exchange
 from ..reduction.wires import _sequences
 from .places import Units, carried, distance, must_be_posterior, units_of

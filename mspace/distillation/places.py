@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ..covariance.layout import flatten, unflatten
-from ..covariance.posterior import Block, GaussianPosterior
+from ..network.parameters import flatten, unflatten
+from ..posterior.gaussian import Block, GaussianPosterior
 from ..reduction.wires import NORMS, _alone, _between
 
 __all__ = ["Units", "carried", "distance", "must_be_posterior", "units_of"]

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from .._linalg import eigh_psd
 from ..checks import check_real
-from ..covariance.layout import flatten, unflatten
-from ..covariance.posterior import Block, GaussianPosterior, _merged
+from ..network.parameters import flatten, unflatten
+from ..posterior.gaussian import Block, GaussianPosterior, _merged
 from ..reduction.passes import resting, seen
 from ..reduction.surgery import exchange
 from ..reduction.wires import _between

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checks import check_data, check_int, check_real
-from ..covariance import GaussianPosterior, variational
+from ..posterior import GaussianPosterior, variational
 from ..reduction.passes import resting
 from ..training import Data, Ensemble, Loss
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from .._linalg import eigh_psd, is_full_rank
 from ..checks import check_real
-from ..covariance.curvature.problem import Problem
-from ..covariance.curvature.rows import rows_of
-from ..covariance.layout import positions
+from ..network.parameters import positions
 from ..neurons import NeuronDistribution, weight_of
+from ..posterior.gradients import rows_of
+from ..posterior.problem import Problem
 from ..training import Data, Loss
 from .second_order import layerwise_relevance, obd, obs, weight_indices
 

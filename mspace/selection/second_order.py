@@ -16,11 +16,10 @@ from torch import Tensor, nn
 
 from .._linalg import check_psd, eigh_psd
 from ..checks import check_finite, check_indices, check_real
-from ..covariance.curvature import hessian
-from ..covariance.curvature.problem import LARGEST, Problem
-from ..covariance.curvature.rows import rows_of
-from ..covariance.layout import flatten, positions
-from ..covariance.reading import Reader
+from ..network.parameters import Reader, flatten, positions
+from ..posterior import hessian
+from ..posterior.gradients import rows_of
+from ..posterior.problem import LARGEST, Problem
 from ..training import Data, Loss
 
 __all__ = [

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..layout import positions, unflatten
+from ...network.parameters import positions, unflatten
 from .families import Diagonal
 
 __all__ = ["Group", "LocalNetwork", "SampledNetwork", "network_of"]

@@ -1,11 +1,13 @@
 """Four ways to the covariance of a neuron: resampling, curvature, a trajectory of descent, variational Bayes."""
 
-from .curvature import hessian, laplace, sandwich
+from .bootstrap import Moments, bootstrap, bootstrap_neurons
 from .draws import Draw, block_length
-from .posterior import Block, GaussianPosterior
-from .prediction import Prediction, calibration, predict
-from .resampling import Moments, bootstrap, bootstrap_neurons
-from .trajectory import online
+from .gaussian import Block, GaussianPosterior
+from .gram import hessian
+from .laplace import laplace
+from .online import online
+from .predict import Prediction, calibration, predict
+from .sandwich import sandwich
 from .variational import kl_divergence, variational, variational_ensemble
 
 __all__ = [

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import check_int
+from ..network.parameters import Reader, flatten, positions, unflatten
 from ..neurons import NeuronDistribution, weight_of
 from ..threads import small
 from ..training import Ensemble
-from .layout import flatten, positions, unflatten
-from .reading import Reader
 
 __all__ = ["Block", "GaussianPosterior"]
 

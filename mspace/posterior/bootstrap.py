@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from ..alignment import align as aligned
 from ..checks import check_int
 from ..neurons import NeuronDistribution, weight_of
-from ..training import Data, Ensemble, Loss, failures, member_seeds, train_ensemble
-from ..training.loop import spawn
+from ..training import Data, Ensemble, Loss, member_seeds, train_ensemble
+from ..training.loop import failures, spawn
 from .draws import KINDS, Draw, block_length, overlap
 
 __all__ = ["Moments", "bootstrap", "bootstrap_neurons"]

@@ -1,4 +1,4 @@
-"""Laplace's approximation: a Gaussian as curved as the posterior is at its top (MacKay 1992)."""
+"""Laplace's approximation: a Gaussian as curved as the posterior is at its maximum (MacKay 1992)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from numbers import Real
 import torch
 from torch import Tensor, nn
 
-from ...threads import small
-from ...training import Data, Loss
-from ..layout import flatten, positions
-from ..posterior import GaussianPosterior
-from .matrices import Curvature
+from ..network.parameters import flatten, positions
+from ..threads import small
+from ..training import Data, Loss
+from .gaussian import GaussianPosterior
+from .gradients import rows_of
+from .gram import Curvature
 from .problem import LARGEST, Plan, Problem
-from .rows import rows_of
 
 __all__ = ["laplace"]
 

@@ -1,8 +1,4 @@
-"""The covariance of a fitted network from the path of averaged stochastic gradient descent (the paper's algorithm 3).
-
-Near a minimum the average of n iterates of SGD is normal with covariance ``V / n``, V = A^-1 B A^-1, as the fit to n
-examples is (Polyak and Juditsky 1992). Three estimators read V off the path itself, and never hold the examples.
-"""
+"""The covariance of a fitted network from the path of averaged stochastic gradient descent (the paper's algorithm 3)."""
 
 from __future__ import annotations
 
@@ -14,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import check_data, check_int
-from ..training.loop import Data, Loss, _check_model
-from ..training.stacks import stack_of
-from .layout import blocks_of, flatten
+from ..network.parameters import blocks_of, flatten
+from ..training import Data, Loss
+from ..training.loop import stack_of
+from ..training.options import check_model
+from .gaussian import Block, GaussianPosterior
 from .path import BatchMeans, OnlineBatchMeans, PlugIn, gauss_newton_trace
-from .posterior import Block, GaussianPosterior
 
 __all__ = ["online"]
 
@@ -81,8 +78,8 @@ def online(
     Warns:
         RuntimeWarning: when batches are fewer than the parameters of a block, whose covariance is then singular
     """
-    check_data(data)
-    _check_model(model, data, loss)
+    data = check_data(data)
+    check_model(model, data, loss, level=3)
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     if not 0.5 < alpha < 1:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..checks import as_tensor, check_fraction, check_int
 from ..training import Ensemble
-from .posterior import GaussianPosterior
+from .gaussian import GaussianPosterior
 
 __all__ = ["Prediction", "calibration", "predict"]
 

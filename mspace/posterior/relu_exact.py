@@ -1,8 +1,4 @@
-"""The exact curvature of a squared error under one hidden layer of ReLUs, or of none, in closed form.
-
-Which units are awake is the only thing in which examples differ: the mean matrix is put together from second moments
-of the inputs over the examples that wake the same units.
-"""
+"""The exact curvature of a squared error under one hidden layer of ReLUs, or of none, in closed form."""
 
 from __future__ import annotations
 
@@ -11,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .layers import dense_layers
-from .moments import Grams
+from .gradients import Grams, dense_layers
 from .problem import Problem
 
 __all__ = ["Piecewise"]

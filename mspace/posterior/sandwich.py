@@ -1,4 +1,4 @@
-"""The sandwich of Huber and White: what the weights of a network fitted to these examples would scatter."""
+"""The sandwich of Huber and White: the covariance of the weights of a network fitted to these examples."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from numbers import Real
 import torch
 from torch import Tensor, nn
 
-from ...checks import check_int
-from ...training import Data, Loss
-from ..draws import overlap
-from ..posterior import GaussianPosterior
-from .gauge import gauge
-from .matrices import Curvature
-from .moments import Grams, LongRun, between, runs_of
+from ..checks import check_int
+from ..training import Data, Loss
+from .draws import overlap
+from .gaussian import GaussianPosterior
+from .gradients import Grams, LongRun, between, rows_of, runs_of
+from .gram import Curvature
+from .inverse import FLOOR, gauge, invert, negatives
 from .problem import LARGEST, Plan, Problem
-from .rows import rows_of
-from .solve import FLOOR, invert, negatives
 
 __all__ = ["sandwich"]
 

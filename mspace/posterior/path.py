@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.func import functional_call, jacrev, vmap
 
 from ..checks import check_int
-from .curvature.solve import FLOOR
-from .layout import flatten, unflatten
+from ..network.parameters import flatten, unflatten
+from .inverse import FLOOR
 
 __all__ = ["BatchMeans", "OnlineBatchMeans", "PlugIn", "batch_ends", "gauss_newton_trace"]
 

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from ...checks import check_data, check_int
+from ...network.parameters import blocks_of, positions
 from ...training import Data, Ensemble, Loss, member_seeds
-from ...training.loop import _check_model, spawn
-from ..layout import blocks_of, positions
-from ..posterior import GaussianPosterior
+from ...training.loop import spawn
+from ...training.options import check_model
+from ..gaussian import GaussianPosterior
 from .descent import AT_ONCE, Fit, Rows
 from .families import FAMILIES, Diagonal, Full, LowRank, columns_of
 from .likelihoods import likelihood_of
@@ -222,7 +223,7 @@ def _check(model, data, loss, n_models, family, structure, kl_weight, init_scale
             raise ValueError(f"{name} must be a number {least}, got {value!r}")
     if isinstance(model, Ensemble) and len(model) != n_models:
         raise ValueError(f"model must be one network or an ensemble of n_models = {n_models}, got {len(model)} members")
-    check_data(data)
+    data = check_data(data)
     n = len(data[0])
     if resample is not None and (
         resample.ndim != 2 or len(resample) != n_models or resample.min() < 0 or resample.max() >= n
@@ -230,4 +231,4 @@ def _check(model, data, loss, n_models, family, structure, kl_weight, init_scale
         raise ValueError(f"resample must be ({n_models}, k) indices below {n}, got shape {tuple(resample.shape)}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of shapes that broadcast, which are refused with the likelihood
-        _check_model(model[0].train() if isinstance(model, Ensemble) else model, data, loss)
+        check_model(model[0].train() if isinstance(model, Ensemble) else model, data, loss)

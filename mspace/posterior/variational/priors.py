@@ -9,7 +9,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from ..posterior import Block, GaussianPosterior
+from ..gaussian import Block, GaussianPosterior
 from .families import Full, squares
 
 __all__ = ["Given", "Isotropic", "kl_divergence", "prior_of"]

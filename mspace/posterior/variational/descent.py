@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ...checks import check_int
 from ...training import Data
-from ...training.loop import NOT_ELEMENTWISE, spawn
-from ..posterior import Block, GaussianPosterior
+from ...training.loop import spawn
+from ...training.options import NOT_ELEMENTWISE
+from ..gaussian import Block, GaussianPosterior
 from .families import Diagonal
 from .networks import Group
 
