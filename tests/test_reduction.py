@@ -11,6 +11,7 @@ from mspace import bootstrap, fit, seeded
 from mspace.clustering import KMeans
 from mspace.metrics import wasserstein2
 from mspace.models import OrthogonalAutoencoder, mlp
+from mspace.network.hooks import halves, seen
 from mspace.reduction import (
     Reduction,
     backward_elimination,
@@ -35,7 +36,6 @@ from mspace.reduction.greedy import forward_selection
 from mspace.reduction.init import clusters
 from mspace.reduction.least_squares import Moments, moments_of
 from mspace.reduction.matching import discrepancy, match
-from mspace.reduction.passes import halves, seen
 from mspace.reduction.shared import SharedRows
 
 TWICE = [0, 1, 2, 0, 1, 2]

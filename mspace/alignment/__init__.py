@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from ..checks import check_int
+from ..network.symmetry import Symmetry, symmetry_of
 from ..training.ensemble import Ensemble
 from .networks import align_networks
 from .samples import align_samples
-from .symmetry import Symmetry, symmetry_of
 from .wiring import links_of
 
 __all__ = ["Symmetry", "align", "symmetry_of"]

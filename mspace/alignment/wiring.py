@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..models import OrthogonalAutoencoder
-from .symmetry import symmetry_of
+from ..network.symmetry import symmetry_of
 
 __all__ = ["Link", "State", "links_of", "plain", "read", "write"]
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import check_indices, check_int
+from ..network.connections import sequences
 from ..network.parameters import positions
+from ..network.surgery import exchange
 from ..posterior.gaussian import GaussianPosterior
-from ..reduction.surgery import exchange
-from ..reduction.wires import _sequences
 from .places import Units, carried, distance, must_be_posterior, units_of
 
 __all__ = ["drop_layer", "drop_neurons"]
@@ -122,7 +122,7 @@ def _furthest(posterior: GaussianPosterior, units: Units, k: int) -> Tensor:
 
 def _neighbours(model: nn.Module, layer: str):
     """Return modules without parameters before a layer, and the one behind it, by name, in its `nn.Sequential`."""
-    for leaves in _sequences(model, layer) if layer else ():
+    for leaves in sequences(model, layer) if layer else ():
         names = [n for n, _ in leaves]
         if layer in names:
             i, before = names.index(layer), []

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ..network.connections import NORMS, check_alone, modules_between
 from ..network.parameters import flatten, unflatten
 from ..posterior.gaussian import Block, GaussianPosterior
-from ..reduction.wires import NORMS, _alone, _between
 
 __all__ = ["Units", "carried", "distance", "must_be_posterior", "units_of"]
 
@@ -75,7 +75,7 @@ def units_of(model: nn.Module, layer, feeds, through: str | Sequence[str] | None
     """The units between two layers; what stands between is found in an `nn.Sequential`, else it has to be named."""
     layers, feeds = _named(layer, "layer"), _named(feeds, "feeds")
     if through is None:
-        between = _between(model, layers[0], feeds[0]) or []
+        between = modules_between(model, layers[0], feeds[0]) or []
         through = tuple(name for name, module in between if any(p.numel() > 1 for p in module.parameters()))
     else:
         through = _named(through, "through") if len(through) else ()
@@ -87,7 +87,7 @@ def units_of(model: nn.Module, layer, feeds, through: str | Sequence[str] | None
                 raise ValueError(f"{what} must name layers with parameters ({', '.join(known)}), got {name!r}")
             if parametrize.is_parametrized(modules[name]):
                 raise ValueError(f"{what} {name!r} is parametrized: remove_parametrizations first")
-    _alone(model, layers + feeds + through)
+    check_alone(model, layers + feeds + through)
     units = Units(model, layers + through, feeds, len(_weight(model, layers[0])))
     _check(units, modules, layers, through)
     return units

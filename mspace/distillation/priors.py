@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from .._linalg import eigh_psd
 from ..checks import check_real
+from ..network.connections import modules_between
+from ..network.hooks import evaluation_mode, seen
 from ..network.parameters import flatten, unflatten
+from ..network.surgery import exchange
 from ..posterior.gaussian import Block, GaussianPosterior, _merged
-from ..reduction.passes import resting, seen
-from ..reduction.surgery import exchange
-from ..reduction.wires import _between
 from .places import must_be_posterior, units_of
 
 __all__ = ["compose_layers", "mean_only", "temper"]
@@ -72,7 +72,7 @@ def compose_layers(posterior: GaussianPosterior, layer: str, feeds: str, inputs:
     model = posterior.template
     units_of(model, layer, feeds, through=())
     made, read = model.get_submodule(layer), model.get_submodule(feeds)
-    between = _between(model, layer, feeds)
+    between = modules_between(model, layer, feeds)
     linear = isinstance(made, nn.Linear) and isinstance(read, nn.Linear) and read.in_features == made.out_features
     if between is None or not linear:
         raise ValueError(
@@ -132,7 +132,7 @@ def _indices(model: nn.Module) -> dict[str, Tensor]:
 def _lines(model: nn.Module, layer: str, feeds: str, inputs: Tensor) -> tuple[Tensor, Tensor]:
     """Return slope and offset of what stands between, by least squares over the inputs, each (K,)."""
     model = model.double()
-    with resting(model):
+    with evaluation_mode(model):
         passes = seen(model, [layer, feeds], inputs.double())
     a, h = (v.reshape(-1, v.shape[-1]) for v in (passes[layer].output, passes[feeds].input))
     away = a - a.mean(0)

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checks import check_data, check_int, check_real
+from ..network.hooks import evaluation_mode
 from ..posterior import GaussianPosterior, variational
-from ..reduction.passes import resting
 from ..training import Data, Ensemble, Loss
 
 __all__ = ["SoftTargetLoss", "distill", "teacher_outputs"]
@@ -119,7 +119,7 @@ def teacher_outputs(
         if isinstance(members, Ensemble):
             out = members(part).double()
         else:
-            with resting(members):
+            with evaluation_mode(members):
                 out = members(part)[None].double()
         return (out if temperature is None else (out / temperature).softmax(2)).mean(0)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..checks import check_int
 from ..training import Data, Loss
-from .draws import overlap
+from .resampling import overlap
 from .gaussian import GaussianPosterior
 from .gradients import Grams, LongRun, between, rows_of, runs_of
 from .gram import Curvature

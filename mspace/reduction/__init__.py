@@ -1,5 +1,6 @@
 """Networks that really get smaller: rows of a layer written with fewer rows, and what reads them refitted."""
 
+from ..network.connections import rows_of
 from .compression import compress
 from .curve import cost, tradeoff
 from .greedy import backward_elimination
@@ -7,7 +8,6 @@ from .init import merge_by_test, select_units
 from .matching import logits_kl
 from .reductions import Reduction, compose, harmonics, low_rank, merge, prune
 from .shrinking import shrink, shrink_network
-from .wires import rows_of
 
 __all__ = [  # noqa: RUF022, grouped by stage
     # rows written with fewer rows

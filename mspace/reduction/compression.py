@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import check_real
-from .layers import put_columns, put_rows, read_columns, read_rows
+from ..network.connections import Connection, connection_of, read
+from ..network.hooks import evaluation_mode, finite, leading, outputs_of, probe, seen, take
+from ..network.layers import put_columns, put_rows, read_columns, read_rows
+from ..network.surgery import cut, exchange, plain, with_tail
 from .least_squares import fit_layer
-from .passes import answers, finite, leading, probe, resting, seen, take
 from .reductions import Reduction, merge
 from .shared import SharedRows
-from .surgery import cut, exchange, plain, with_tail
-from .wires import Wire, read, wire_of
 
 __all__ = ["Site", "compress", "free_like", "reduced", "site_of"]
 
@@ -31,7 +31,7 @@ class Site:
 
     whole: nn.Module
     model: nn.Module
-    wire: Wire
+    wire: Connection
     teacher: nn.Module
     inputs: Any
 
@@ -47,7 +47,7 @@ class Site:
 
 def site_of(model: nn.Module, layer, feeds, inputs, *, activation=None, norm=None, teacher=None) -> Site:
     """Check the wiring, with inputs by a pass through the network, and split off what stands before the layer."""
-    wire = wire_of(model, layer, feeds, activation=activation, norm=norm)
+    wire = connection_of(model, layer, feeds, activation=activation, norm=norm)
     teacher = model if teacher is None else teacher
     if inputs is None:
         return Site(model, model, wire, teacher, None)
@@ -56,7 +56,7 @@ def site_of(model: nn.Module, layer, feeds, inputs, *, activation=None, norm=Non
     at = leading(model, wire, inputs) if teacher is model else 0
     if not at:
         return Site(model, model, wire, teacher, inputs)
-    return Site(model, model[at:], wire, model[at:], answers(model[:at], inputs))
+    return Site(model, model[at:], wire, model[at:], outputs_of(model[:at], inputs))
 
 
 def compress(
@@ -123,7 +123,8 @@ def reduced(site: Site, reduction: Reduction, inputs, *, ridge: float | None = N
     student, wire = plain(site.model, site.wire), site.wire
     if not wire.feeds:
         return _share(student, site, reduction, inputs, ridge)
-    cut(student, wire, _rescaled(student, wire, reduction) if rescale else reduction)
+    reduction = _rescaled(student, wire, reduction) if rescale else reduction
+    cut(student, wire, reduction.kept, reduction.expand)
     if inputs is not None:
         _check_pass(student, wire, inputs)
         for name in wire.feeds:
@@ -134,7 +135,7 @@ def reduced(site: Site, reduction: Reduction, inputs, *, ridge: float | None = N
     return student
 
 
-def _rescaled(student: nn.Module, wire: Wire, reduction: Reduction) -> Reduction:
+def _rescaled(student: nn.Module, wire: Connection, reduction: Reduction) -> Reduction:
     """Return averages of clusters in the scale that the activation leaves free; other reductions as they are."""
     labels = reduction.assignment
     rows = read(student, wire.layers, [None] * len(wire.layers))
@@ -148,7 +149,7 @@ def _rescaled(student: nn.Module, wire: Wire, reduction: Reduction) -> Reduction
     return merge(rows, labels, activation=free_like(wire), weights=columns.square().sum(1))
 
 
-def free_like(wire: Wire) -> nn.Module | None:
+def free_like(wire: Connection) -> nn.Module | None:
     """Return an activation with the scales and signs that are free between the layers, pooling counted."""
     like = {(False, False): None, (True, True): nn.Identity(), (True, False): nn.ReLU(), (False, True): nn.Tanh()}
     return like[wire.symmetry.scales, wire.symmetry.signs]
@@ -170,8 +171,8 @@ def _share(student: nn.Module, site: Site, reduction: Reduction, inputs, ridge: 
     return student
 
 
-def _check_pass(student: nn.Module, wire: Wire, inputs) -> None:
-    with resting(student), torch.no_grad():
+def _check_pass(student: nn.Module, wire: Connection, inputs) -> None:
+    with evaluation_mode(student), torch.no_grad():
         try:
             seen(student, wire.layers + wire.feeds, take(inputs, slice(0, 2)), stop=False)
         except RuntimeError as why:

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from ..checks import check_int
+from ..network.connections import rows_of
 from .compression import compress
 from .reductions import Reduction
 from .shared import SharedRows
-from .wires import rows_of
 
 __all__ = ["Cost", "Point", "cost", "tradeoff"]
 

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from .._linalg import factor_psd
-from ..alignment.symmetry import Symmetry, symmetry_of
 from ..checks import check_finite, check_fraction, check_int
 from ..metrics.testing import merge_test
+from ..network.hooks import batches, evaluation_mode, seen
+from ..network.layers import patches, read_columns
+from ..network.surgery import plain
+from ..network.symmetry import Symmetry, symmetry_of
 from .compression import Site, free_like, site_of
 from .greedy import backward_elimination, forward_selection
-from .layers import patches, read_columns
 from .least_squares import Moments, moments_of
-from .passes import batches, resting, seen
 from .reductions import Reduction, merge, prune
-from .surgery import plain
 
 __all__ = ["candidates", "clusters", "joint_moments", "merge_by_test", "select_units"]
 
@@ -140,7 +140,7 @@ def _turned(rows: Tensor, free: Symmetry) -> Tensor:
 def _root(model: nn.Module, name: str, inputs) -> Tensor:
     """Return R with R R^T the second moment of the layer's inputs and a one."""
     layer, total, count = model.get_submodule(name), torch.zeros(()), 0
-    with resting(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         for part in batches(inputs):
             x = patches(layer, seen(model, [name], part)[name].input)
             x = torch.cat([x, x.new_ones(len(x), 1)], 1)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .layers import patches, targets
-from .passes import batches, halves, resting, seen
+from ..network.hooks import batches, evaluation_mode, halves, seen
+from ..network.layers import patches, targets
 
 __all__ = ["Moments", "fit_layer", "moments_of"]
 
@@ -49,7 +49,7 @@ class Moments:
 def moments_of(student: nn.Module, teacher: nn.Module, name: str, inputs) -> Moments:
     """Return those of a layer's inputs in the student, and its outputs in the teacher."""
     reader, total, size = student.get_submodule(name), torch.zeros(()), 0
-    with resting(student, teacher), torch.no_grad():
+    with evaluation_mode(student, teacher), torch.no_grad():
         for part in batches(inputs):
             wanted = seen(teacher, [name], part)[name]
             z = wanted.input if student is teacher else seen(student, [name], part)[name].input

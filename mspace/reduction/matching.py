@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checks import check_int
-from .passes import answer, batches, examples, halves, resting, seen
+from ..network.hooks import batches, evaluation_mode, examples, halves, output_of, seen
 
 __all__ = ["discrepancy", "logits_kl", "match"]
 
@@ -83,17 +83,17 @@ def _distance(student, teacher, inputs, feeds, divergence: Divergence | None) ->
     def outputs(model: nn.Module, part) -> list:
         if divergence is None and feeds:
             return [layer.output.flatten(0, -2) for layer in seen(model, feeds, part).values()]
-        return [answer(model, part)]
+        return [output_of(model, part)]
 
     def distance() -> Tensor:
         total = torch.zeros(())
-        with resting(student):
+        with evaluation_mode(student):
             for part, wanted in parts:
                 pairs = zip(outputs(student, part), wanted)
                 total = total + examples(part) * sum((divergence or _squared_error)(a, b) for a, b in pairs)
         return total / examples(inputs)
 
-    with resting(teacher), torch.no_grad():
+    with evaluation_mode(teacher), torch.no_grad():
         parts = [(part, outputs(teacher, part)) for part in batches(inputs, 4096)]
     return distance
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from .._linalg import factor_psd
-from ..alignment.symmetry import symmetry_of
 from ..checks import check_finite, check_indices, check_int, check_labels
+from ..network.symmetry import symmetry_of
 
 __all__ = ["Reduction", "compose", "harmonics", "low_rank", "merge", "prune"]
 

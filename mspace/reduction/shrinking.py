@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from ..checks import check_fraction, check_int
+from ..network.hooks import halves
 from .compression import Site, reduced, site_of
 from .greedy import forward_selection
 from .init import candidates, clusters, joint_moments
 from .matching import Divergence, discrepancy, match
-from .passes import halves
 from .reductions import harmonics, prune
 
 __all__ = ["shrink", "shrink_network"]

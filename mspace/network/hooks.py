@@ -1,4 +1,4 @@
-"""What a network's layers read and answer on given inputs."""
+"""What the layers of a network read and give on some inputs, in evaluation mode."""
 
 from __future__ import annotations
 
@@ -9,11 +9,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .wires import Wire
+from .connections import Connection
 
 __all__ = [
-    "Seen", "answer", "answers", "batches", "examples", "finite", "halves", "leading", "probe", "resting", "seen", "take",
-]  # fmt: skip
+    "Seen",
+    "batches",
+    "evaluation_mode",
+    "examples",
+    "finite",
+    "halves",
+    "leading",
+    "output_of",
+    "outputs_of",
+    "probe",
+    "seen",
+    "take",
+]
 
 BATCH = 512
 
@@ -31,7 +42,7 @@ class Seen:
 
 
 @contextmanager
-def resting(*models: nn.Module):
+def evaluation_mode(*models: nn.Module):
     """Evaluation mode for a while, each module then as it was."""
     flags = [(m, m.training) for model in models for m in model.modules()]
     for m, _ in flags:
@@ -43,7 +54,7 @@ def resting(*models: nn.Module):
             m.training = flag
 
 
-def answer(model: nn.Module, inputs):
+def output_of(model: nn.Module, inputs):
     """The model's answer to a tensor, a tuple of arguments or a dictionary of them."""
     if isinstance(inputs, dict):
         return model(**inputs)
@@ -73,7 +84,7 @@ def seen(model: nn.Module, names: Sequence[str], inputs, *, stop: bool = True) -
 
     handles = [model.get_submodule(name).register_forward_hook(look(name)) for name in names]
     try:
-        answer(model, inputs)
+        output_of(model, inputs)
     except _Enough:
         pass
     finally:
@@ -91,7 +102,7 @@ def _unfilled(given: Tensor, output: Tensor, there: Tensor) -> Seen:
     return Seen(given[there != 0], output[there != 0])
 
 
-def leading(model: nn.Module, wire: Wire, inputs) -> int:
+def leading(model: nn.Module, wire: Connection, inputs) -> int:
     """How many modules of a sequential network stand before the layers, none where it is not one.
 
     What they answer does not change when the layers shrink, and is asked once: often it is most of a pass.
@@ -101,9 +112,9 @@ def leading(model: nn.Module, wire: Wire, inputs) -> int:
     return min(list(model._modules).index(name.partition(".")[0]) for name in wire.layers)
 
 
-def answers(model: nn.Module, inputs: Tensor) -> Tensor:
+def outputs_of(model: nn.Module, inputs: Tensor) -> Tensor:
     """The model's answers to all inputs, at rest."""
-    with resting(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         return torch.cat([model(part) for part in batches(inputs)])
 
 
@@ -158,7 +169,7 @@ def halves(inputs):
     return take(inputs, (run != 2).nonzero().flatten()), take(inputs, (run == 2).nonzero().flatten())
 
 
-def probe(model: nn.Module, wire: Wire, inputs) -> None:
+def probe(model: nn.Module, wire: Connection, inputs) -> None:
     """Does each of `feeds` read the units of `layers`, each unit in its own place? Asked by disturbing some units.
 
     Raises:
@@ -166,7 +177,7 @@ def probe(model: nn.Module, wire: Wire, inputs) -> None:
     """
     few = take(inputs, slice(0, 4))
     names = wire.layers + wire.feeds
-    with resting(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         try:
             before = seen(model, names, few, stop=False)
         except (RuntimeError, TypeError, IndexError) as why:
@@ -210,6 +221,6 @@ def _disturbed(model, names, layers, few, axis: int, chosen: int | None) -> dict
             handle.remove()
 
 
-def _reaches(model, names, wire: Wire, few, axis: int, before) -> bool:
+def _reaches(model, names, wire: Connection, few, axis: int, before) -> bool:
     after = _disturbed(model, names, wire.layers, few, axis, None)
     return all(not torch.equal(before[n].input, after[n].input) for n in wire.feeds)

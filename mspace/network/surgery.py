@@ -5,17 +5,16 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from .connections import Connection
 from .layers import fold, put_columns, put_rows, read_columns, read_rows
-from .reductions import Reduction
-from .wires import Wire
 
 __all__ = ["cut", "exchange", "plain", "with_tail"]
 
 
-def plain(model: nn.Module, wire: Wire) -> nn.Module:
+def plain(model: nn.Module, wire: Connection) -> nn.Module:
     """A copy whose layers have ordinary weights, with batch normalisations folded into them."""
     model = copy.deepcopy(model)
     for name in wire.layers + wire.feeds:
@@ -57,19 +56,19 @@ def _unparametrize(model: nn.Module, name: str) -> None:
     exchange(model, name, new)
 
 
-def cut(student: nn.Module, wire: Wire, reduction: Reduction) -> None:
-    """Put in the kept rows and the outgoing weights times `expand`."""
-    m = len(reduction.expand)
+def cut(student: nn.Module, wire: Connection, kept: Tensor, expand: Tensor) -> None:
+    """Put in the kept rows (k, n+1) and the outgoing weights times `expand` (m, k)."""
+    m = len(expand)
     makers = [student.get_submodule(name) for name in wire.layers]
-    parts = reduction.kept.split([maker.weight[0].numel() + 1 for maker in makers], dim=1)
+    parts = kept.split([maker.weight[0].numel() + 1 for maker in makers], dim=1)
     for maker, rows in zip(makers, parts):
         put_rows(maker, rows)
     for name in wire.feeds:
         reader = student.get_submodule(name)
         columns = read_columns(reader, m)
         bias = None
-        if wire.symmetry.centre != 0 and (reduction.expand < 0).any():  # f(-z) = 2 f(0) - f(z)
-            turned = (reduction.expand < 0).any(1)
-            lost = (1 - reduction.expand[turned].sum(1)) * wire.symmetry.centre
+        if wire.symmetry.centre != 0 and (expand < 0).any():  # f(-z) = 2 f(0) - f(z)
+            turned = (expand < 0).any(1)
+            lost = (1 - expand[turned].sum(1)) * wire.symmetry.centre
             bias = reader.bias.detach().to(columns) + torch.einsum("u,uso->o", lost.to(columns), columns[turned])
-        put_columns(reader, torch.einsum("mk,mso->kso", reduction.expand, columns), bias)
+        put_columns(reader, torch.einsum("mk,mso->kso", expand, columns), bias)

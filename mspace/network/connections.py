@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from ..alignment.symmetry import Symmetry, symmetry_of
 from ..checks import layer_names
 from .layers import fold, read_rows
+from .symmetry import Symmetry, symmetry_of
 
-__all__ = ["Wire", "read", "rows_of", "wire_of"]
+__all__ = ["Connection", "connection_of", "read", "rows_of"]
 
 DENSE = (nn.Linear, nn.Conv1d, nn.Conv2d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -22,7 +22,7 @@ AVERAGE = (nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd)
 
 
 @dataclass(frozen=True)
-class Wire:
+class Connection:
     """Hidden units from the layers that make them to the layers that read them.
 
     Attributes:
@@ -66,17 +66,17 @@ def read(model: nn.Module, layers: Sequence[str], norms: Sequence[str | None]) -
     return torch.cat(parts, 1)
 
 
-def wire_of(model: nn.Module, layer, feeds=None, *, activation=None, norm=None) -> Wire:
+def connection_of(model: nn.Module, layer, feeds=None, *, activation=None, norm=None) -> Connection:
     """Everything about the wiring that can be said before data are seen."""
     layers, feeds = _names(layer, "layer"), () if feeds is None else _names(feeds, "feeds")
     if set(layers) & set(feeds):
         raise ValueError(
             f"feeds must be a layer that reads {layers[0]!r}, got {feeds[0]!r}, which is that layer itself"
         )
-    wire = Wire(layers, feeds, _norms(model, layers, norm))
+    wire = Connection(layers, feeds, _norms(model, layers, norm))
     m, readers = len(read(model, layers, wire.norms)), {name: _dense(model, name, "feeds") for name in feeds}
-    _alone(model, layers + feeds)
-    orders = [_between(model, made, name) for made in layers for name in feeds]  # says where one comes too early
+    check_alone(model, layers + feeds)
+    orders = [modules_between(model, made, name) for made in layers for name in feeds]  # says where one comes too early
     for name, reader in readers.items():
         width = reader.weight.shape[1]
         if width % m or (width != m and not isinstance(reader, nn.Linear)):
@@ -117,7 +117,7 @@ def _dense(model: nn.Module, name: str, what: str) -> nn.Module:
     return layer
 
 
-def _alone(model: nn.Module, names: tuple[str, ...]) -> None:
+def check_alone(model: nn.Module, names: tuple[str, ...]) -> None:
     """No layer that changes its shape may stand in two places, nor its weights."""
     for name in names:
         own = {id(p) for p in model.get_submodule(name).parameters()}
@@ -142,16 +142,16 @@ def _norms(model: nn.Module, layers: tuple[str, ...], norm) -> tuple[str | None,
 
 def _after(model: nn.Module, layer: str) -> tuple[str | None, nn.Module | None]:
     """What comes next in a sequential network; nothing where its order is not known."""
-    for leaves in _sequences(model, layer):
+    for leaves in sequences(model, layer):
         names = [n for n, _ in leaves]
         if layer in names and names.index(layer) + 1 < len(leaves):
             return leaves[names.index(layer) + 1]
     return None, None
 
 
-def _between(model: nn.Module, layer: str, feeds: str) -> list[tuple[str, nn.Module]] | None:
+def modules_between(model: nn.Module, layer: str, feeds: str) -> list[tuple[str, nn.Module]] | None:
     """The modules from one layer to the other in a sequential network, None where its order is not known."""
-    for leaves in _sequences(model, layer):
+    for leaves in sequences(model, layer):
         names = [n for n, _ in leaves]
         if layer in names and feeds in names:
             start, end = names.index(layer), names.index(feeds)
@@ -161,7 +161,7 @@ def _between(model: nn.Module, layer: str, feeds: str) -> list[tuple[str, nn.Mod
     return None
 
 
-def _sequences(model: nn.Module, layer: str):
+def sequences(model: nn.Module, layer: str):
     """The leaves of every `nn.Sequential` that the layer is in, in order."""
     parts = layer.split(".")
     for i in range(len(parts)):
@@ -202,7 +202,7 @@ def _symmetry(activation, between: list[nn.Module]) -> Symmetry:
     return found
 
 
-def _allowed(found: Symmetry, model: nn.Module, wire: Wire) -> Symmetry:
+def _allowed(found: Symmetry, model: nn.Module, wire: Connection) -> Symmetry:
     """Signs about a centre need a bias to make them good, the same at every place."""
     readers = [model.get_submodule(name) for name in wire.feeds]
     sound = all(isinstance(r, nn.Linear) and r.bias is not None for r in readers)
