@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,22 @@ from .histories import checked, checked_forecast, flattened, last_samples
 from .mlp import mlp
 
 __all__ = ["WindowVAE", "negative_elbo"]
+
+
+class WindowOutput(NamedTuple):
+    """The terms of the bound for each window, as `negative_elbo` takes them.
+
+    Attributes:
+        mean: over the nodes of what is decoded, (B, width + horizon[, m])
+        spread: the mean squared distance of what is decoded to that mean, (B,)
+        divergence: of the code from its prior, (B,)
+        log_noise: the logarithm of the noise's variance, (B,)
+    """
+
+    mean: Tensor
+    spread: Tensor
+    divergence: Tensor
+    log_noise: Tensor
 
 
 class WindowVAE(nn.Module):
@@ -101,23 +118,18 @@ class WindowVAE(nn.Module):
         y = self.decoder(z)
         return y if self.channels is None else y.unflatten(-1, (-1, self.channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return what `negative_elbo` needs, (B, n + 3) with n = (width + horizon) m.
-
-        The mean over the nodes of what is decoded, n numbers; its spread, the mean squared distance to that mean; the
-        divergence of the code from its prior; and the logarithm of the noise's variance.
-        """
+    def forward(self, x: Tensor) -> WindowOutput:
+        """Return what `negative_elbo` needs of windows (B, width[, m])."""
         mean, sd = self.encode(x)
-        nodes = self.nodes.to(device=mean.device, dtype=mean.dtype)
-        return self._output(mean, sd, nodes)
+        return self._output(mean, sd, self.nodes.to(device=mean.device, dtype=mean.dtype))
 
-    def _output(self, mean: Tensor, sd: Tensor, nodes: Tensor) -> Tensor:
-        """For nodes (K, n_latent), or (B, K, n_latent)."""
-        made = self.decoder(mean.unsqueeze(1) + sd.unsqueeze(1) * nodes)
-        middle = made.mean(1)
-        spread = (made - middle.unsqueeze(1)).square().sum(2).mean(1)
-        divergence = divergence_from_prior(mean, sd)
-        return torch.cat([middle, torch.stack([spread, divergence, self.log_noise.expand_as(spread)], 1)], 1)
+    def _output(self, mean: Tensor, sd: Tensor, nodes: Tensor) -> WindowOutput:
+        """Return the output for nodes (K, n_latent), or (B, K, n_latent)."""
+        decoded = self.decoder(mean.unsqueeze(1) + sd.unsqueeze(1) * nodes)
+        middle = decoded.mean(1)
+        spread = (decoded - middle.unsqueeze(1)).square().sum(2).mean(1)
+        middle = middle if self.channels is None else middle.unflatten(-1, (-1, self.channels))
+        return WindowOutput(middle, spread, divergence_from_prior(mean, sd), self.log_noise.expand_as(spread))
 
     def elbo(self, x: Tensor, target: Tensor | None = None, *, n_draws: int | None = None, generator=None) -> Tensor:
         """Return the bound on the log density of each window, (B,), in nats.
@@ -142,7 +154,7 @@ class WindowVAE(nn.Module):
     def reconstruct(self, x: Tensor) -> Tensor:
         """Return windows as the code has them, on average over its posterior: (B, width[, m])."""
         with torch.no_grad():
-            return self._decoded(x)[:, : self.width]
+            return self(x).mean[:, : self.width]
 
     def predictive(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and variance of a window and what follows it, given its first `width` samples (B, width[, m]).
@@ -176,30 +188,26 @@ class WindowVAE(nn.Module):
         window, made = last_samples(self, history, self.channels, self.width, self.width, batched), []
         with torch.no_grad():
             for _ in range(-(-steps // self.horizon)):
-                made.append(self._decoded(window)[:, self.width :])
+                made.append(self(window).mean[:, self.width :])
                 window = torch.cat([window, made[-1]], 1)[:, -self.width :]
         return checked_forecast(torch.cat(made, 1)[:, :steps], batched)
 
-    def _decoded(self, x: Tensor) -> Tensor:
-        y = self(x)[:, :-3]
-        return y if self.channels is None else y.unflatten(1, (-1, self.channels))
 
-
-def negative_elbo(output: Tensor, target: Tensor) -> Tensor:
+def negative_elbo(output: WindowOutput, target: Tensor) -> Tensor:
     """Return minus the bound on the log density of a window, in nats, the mean over windows: the loss of a `WindowVAE`.
 
     ``-E_q log p(x | z) + KL(q(z | x) || p(z))`` with every constant in place, so it can be negative.
 
     Args:
-        output: (B, n + 3), what ``WindowVAE.forward`` gives
+        output: what ``WindowVAE.forward`` returns
         target: (B, width + horizon[, m])
     """
     return _negative_elbos(output, target).mean()
 
 
-def _negative_elbos(output: Tensor, target: Tensor) -> Tensor:
-    middle, (spread, divergence, log_noise) = output[:, :-3], output[:, -3:].unbind(1)
-    target = flattened(target)
+def _negative_elbos(output: WindowOutput, target: Tensor) -> Tensor:
+    middle, spread, divergence, log_noise = output
+    middle, target = flattened(middle), flattened(target)
     if target.shape != middle.shape:
         raise ValueError(f"target must hold {middle.shape[1]} numbers a window, got {tuple(target.shape)}")
     n, error = target.shape[1], (target - middle).square().sum(1) + spread
