@@ -14,7 +14,7 @@ from ..network.connections import modules_between
 from ..network.hooks import evaluation_mode, seen
 from ..network.parameters import flatten, unflatten
 from ..network.surgery import exchange
-from ..posterior.gaussian import Block, GaussianPosterior, _merged
+from ..posterior.gaussian import Block, GaussianPosterior, merged
 from .places import must_be_posterior, units_of
 
 __all__ = ["compose_layers", "mean_only", "temper"]
@@ -156,4 +156,4 @@ def _replaced(
     with torch.no_grad():
         for name, value in unflatten(student, values).items():
             student.get_parameter(name).copy_(value)
-    return GaussianPosterior(student, values, _merged(blocks), dict(posterior.report))
+    return GaussianPosterior(student, values, merged(blocks), dict(posterior.report))

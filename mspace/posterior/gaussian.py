@@ -201,7 +201,7 @@ class GaussianPosterior:
                     given = one.condition(known.nonzero().flatten().tolist(), mean[index[known]])
                     mean[index[~known]] = given.mean[0]
                     blocks.append(Block(index[~known][None], given.cov))
-        return GaussianPosterior(self.template, mean, _merged(blocks), dict(self.report))
+        return GaussianPosterior(self.template, mean, merged(blocks), dict(self.report))
 
     def save(self, path: str | os.PathLike) -> None:
         """Write to a safetensors file; beside it first, then renamed, so a killed run leaves no half a file."""
@@ -255,10 +255,10 @@ def _restricted(blocks: Sequence[Block], kept: Tensor) -> tuple[Block, ...]:
         for index, cov, keep in zip(block.index, block.cov, inside):
             if keep.any():
                 found.append(Block(index[keep][None], cov[keep][:, keep][None]))
-    return _merged(found)
+    return merged(found)
 
 
-def _merged(blocks: Sequence[Block]) -> tuple[Block, ...]:
+def merged(blocks: Sequence[Block]) -> tuple[Block, ...]:
     """Blocks of one size together."""
     sizes: dict[int, list[Block]] = {}
     for block in blocks:

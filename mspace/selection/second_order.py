@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .._linalg import check_psd, eigh_psd
 from ..checks import check_finite, check_indices, check_real
+from ..network.hooks import evaluation_mode, seen
 from ..network.parameters import Reader, flatten, positions
 from ..posterior import hessian
 from ..posterior.gradients import rows_of
@@ -164,22 +165,19 @@ def layerwise_relevance(model: nn.Module, inputs: Tensor, *, layer: str, axis: i
 
 def layer_inputs(model: nn.Module, inputs: Tensor, layer: str) -> Tensor:
     """Return the inputs of a linear layer in a pass through the network, (N', n), float64; other axes are examples too."""
-    if not isinstance(dict(model.named_modules()).get(layer), nn.Linear):
-        known = [k for k, m in model.named_modules() if isinstance(m, nn.Linear)]
+    known = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if layer not in known:
         raise ValueError(f"layer must name a Linear layer, one of {', '.join(known) or 'none'}, got {layer!r}")
     if not isinstance(inputs, Tensor) or not inputs.ndim or not len(inputs):
         came = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
         raise ValueError(f"inputs must be a tensor of examples (N, ...), got {came}")
-    net, seen = copy.deepcopy(model).to("cpu", torch.float64).eval(), []
-    net.get_submodule(layer).register_forward_pre_hook(lambda _, entered: seen.append(entered[0].flatten(0, -2)))
-    with torch.no_grad():
+    net = copy.deepcopy(model).to("cpu", torch.float64)
+    with evaluation_mode(net), torch.no_grad():
         try:
-            net(inputs.to("cpu", torch.float64) if inputs.is_floating_point() else inputs.cpu())
-        except (RuntimeError, IndexError, TypeError, ValueError) as why:
+            passed = seen(net, [layer], inputs.to("cpu", torch.float64) if inputs.is_floating_point() else inputs.cpu())
+        except (RuntimeError, IndexError, TypeError) as why:
             raise ValueError(f"inputs {tuple(inputs.shape)} do not fit the model: {why}") from why
-    if not seen:
-        raise ValueError(f"layer {layer!r} is not used by the model on these inputs: name one that is")
-    entered = torch.cat(seen)
+    entered = passed[layer].input.flatten(0, -2)
     if not torch.isfinite(entered).all():
         raise ValueError(f"inputs must be finite, got NaN or infinity where they enter layer {layer!r}: cut those out")
     return entered
