@@ -52,7 +52,7 @@ from kit.flipbook import Flipbook
 from kit.skill import skill_table
 from kit.tables import TextTable, with_error
 from mspace import seeded
-from mspace.ssa import choose
+from mspace.ssa import select_window
 
 ms.limit_threads()
 plot.book_style()
@@ -508,7 +508,7 @@ plt.show()
 # the mean.
 
 # %%
-choice = choose(
+choice = select_window(
     train,
     [53, 80, 106, 159, 212],
     [4, 8, 12, 16, 24],

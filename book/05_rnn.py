@@ -50,17 +50,17 @@ from torch import nn
 
 import mspace as ms
 from kit import plot
-from kit.tables import TextTable, with_error, with_interval
 from kit.skill import (
     difference_of_trainings,
     mean_of_trainings,
     rolling_origin_of_trainings,
     trainings_table,
 )
+from kit.tables import TextTable, with_error, with_interval
 from mspace import seeded
 from mspace.models import ElmanRNN
-from mspace.series import at_own_level, scaled_windows
-from mspace.ssa import choose
+from mspace.series import normalized_windows, with_instance_norm
+from mspace.ssa import select_window
 
 ms.limit_threads()
 plot.book_style()
@@ -251,7 +251,7 @@ plt.show()
 def pairs(model, series, width, every, size):
     """Scaled windows, one in so many, and what the model is to answer."""
     ahead = model.horizon if model.every else model.steps
-    scaled = scaled_windows(series, width, horizon=ahead, every=every)
+    scaled = normalized_windows(series, width, horizon=ahead, every=every)
     x, y = (size * v for v in scaled)
     return x, model.targets(x, y) if model.every else y
 
@@ -283,7 +283,7 @@ def forecaster(ensemble, width, *, size=1.0):
         )
         return asked(size * history[None])[:, 0].T / size
 
-    return at_own_level(answer, width)
+    return with_instance_norm(answer, width)
 
 
 def rnn(n_hidden, lags, **options):
@@ -431,7 +431,7 @@ print(f"MASE of free run less that of {say}, trial 8: {with_interval(on_eight)}"
 
 # %%
 fitted, rivals = networks(known, every=9)
-choice = choose(
+choice = select_window(
     known,
     [53, 106, 159],
     [4, 8, 12, 16],

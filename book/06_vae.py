@@ -52,18 +52,18 @@ from torch import nn
 
 import mspace as ms
 from kit import plot
-from kit.tables import TextTable, with_error, with_interval
 from kit.skill import (
     difference_of_trainings,
     mean_of_trainings,
     rolling_origin_of_trainings,
     trainings_table,
 )
+from kit.tables import TextTable, with_error, with_interval
 from mspace import seeded
 from mspace.models import WindowVAE, mlp, negative_elbo
-from mspace.series import at_own_level, own_level, scaled_windows
+from mspace.series import normalized_windows, standardize, with_instance_norm
 from mspace.series.evaluation import deal_blocks, percentiles
-from mspace.ssa import choose
+from mspace.ssa import select_window
 
 ms.limit_threads()
 plot.book_style()
@@ -317,7 +317,7 @@ plt.show()
 # %%
 def data_of(series, model, every):
     """Scaled windows, and what the decoder is to write: the window and what follows."""
-    x, y = scaled_windows(series, model.width, horizon=model.horizon, every=every)
+    x, y = normalized_windows(series, model.width, horizon=model.horizon, every=every)
     return x, torch.cat([x, y], 1)
 
 
@@ -339,7 +339,7 @@ def five(model, data, loss=negative_elbo, epochs=15):
 def forecaster(ensemble):
     """The forecasts of all members, a column each."""
     nets = list(ensemble)
-    return at_own_level(
+    return with_instance_norm(
         lambda history, steps: torch.stack(
             [net.forecast(history, steps) for net in nets], 1
         ),
@@ -360,7 +360,7 @@ def own_intervals(ensemble, series, start, every):
     """
     width = ensemble.template.width
     raw = ms.windows(series[start - width :], width, horizon=53)[0][::every]
-    centre, scale = own_level(raw)
+    centre, scale = standardize(raw)
     answers = (net.predictive((raw - centre) / scale) for net in ensemble)
     mean, variance = (torch.stack(v, 2)[:, width:] for v in zip(*answers))
     centre, scale = centre[..., None], scale[..., None]
@@ -457,9 +457,9 @@ def rivals_of(recordings, every, models):
     rivals = {name: forecaster(ensemble) for name, ensemble in fitted.items()}
     ridge = ms.ridge_ar(recordings, 106)
     rivals["ridge AR(106)"] = partial(ms.forecast, ridge, width=106)
-    future = scaled_windows(recordings, 106, horizon=53, every=every)
+    future = normalized_windows(recordings, 106, horizon=53, every=every)
     direct = five(same_shape, future, F.mse_loss)
-    rivals["future only, 8"] = at_own_level(
+    rivals["future only, 8"] = with_instance_norm(
         lambda history, steps: direct(history[None])[:, 0].T, 106
     )
     rivals["own stride"] = ms.seasonal_naive()
@@ -477,7 +477,7 @@ def judged(rival, series, every):
     )
 
 
-choice = choose(
+choice = select_window(
     known,
     [53, 106, 159],
     [4, 8, 12, 16],

@@ -52,24 +52,24 @@ from torch import nn
 import mspace as ms
 from kit import plot
 from kit.oscillators import Oscillators, oscillator_ode, responses
-from kit.tables import TextTable, with_error, with_interval
 from kit.skill import (
     difference_of_trainings,
     mean_of_trainings,
     rolling_origin_of_trainings,
     trainings_table,
 )
+from kit.tables import TextTable, with_error, with_interval
 from mspace import NeuronDistribution, seeded
 from mspace.models import NeuralODE, dopri5, irregular_windows, mlp, rk4
 from mspace.series import (
-    at_own_level,
-    drop,
-    fill,
-    masked,
-    own_level,
-    scaled_windows,
+    interpolate,
+    mask_features,
+    missing_mask,
+    normalized_windows,
+    standardize,
+    with_instance_norm,
 )
-from mspace.ssa import choose
+from mspace.ssa import select_window
 
 ms.limit_threads()
 plot.book_style()
@@ -234,7 +234,7 @@ def through_solver(model, data, n_models=5, **options):
 def ahead(answer, series, every, width=106, start=600):
     """A forecaster that was asked at all origins at once, a column for each training."""
     seen = ms.windows(series, width)[start - width :: every]
-    centre, scale = own_level(seen)
+    centre, scale = standardize(seen)
     with torch.no_grad():
         said = answer((seen - centre) / scale) * scale + centre
     return lambda history, steps: said[:, (len(history) - start) // every, :steps].T
@@ -251,7 +251,7 @@ def judged(rival, series, every, start=600, period=None):
 sine = ms.datasets.noisy_sine(2000, periods=8, generator=seeded(2))
 first = sine.series[:1000]
 period = ms.dominant_period(first)
-data = scaled_windows(first, 250, horizon=53, every=3)
+data = normalized_windows(first, 250, horizon=53, every=3)
 random = NeuralODE(
     250,
     4,
@@ -267,7 +267,7 @@ linear = oscillator_ode(
 )
 rivals = {
     "random start": ahead(trained, sine.series, 25, width=250, start=1000),
-    "one oscillator": at_own_level(linear.forecast, 250),
+    "one oscillator": with_instance_norm(linear.forecast, 250),
     "SSA": lambda history, steps: ms.SSA.of(history, 200, rank=2).forecast(
         steps, method="vector"
     ),
@@ -316,7 +316,7 @@ steps = partial(rk4, n_steps=53)
 
 def beginnings(recordings, every):
     """The linear model, and five times five networks as encoders of the same state."""
-    x, y = scaled_windows(recordings, 106, horizon=53, every=every)
+    x, y = normalized_windows(recordings, 106, horizon=53, every=every)
     linear = oscillator_ode((x, y), harmonics, penalty=1e3, solver=steps)
     encoder = mlp(106, 64, 24, activation=nn.Tanh, generator=seeded(0)).double()
     states = y @ torch.linalg.pinv(responses(linear).detach())
@@ -365,7 +365,7 @@ random = NeuralODE(
 ).double()
 random = through_solver(
     random,
-    scaled_windows(known[:1], 106, horizon=53, every=5),
+    normalized_windows(known[:1], 106, horizon=53, every=5),
     epochs=5,
     batch_size=32,
     optimizer=slow,
@@ -412,7 +412,7 @@ def resampled(model, recordings, every, generator):
     groups = torch.repeat_interleave(torch.arange(len(counts)), counts)[::every]
     return ms.bootstrap(
         model,
-        scaled_windows(recordings, 106, horizon=53, every=every),
+        normalized_windows(recordings, 106, horizon=53, every=every),
         F.mse_loss,
         n_models=4,
         block=312 // every,
@@ -440,7 +440,7 @@ def mean_of(refitted):
 
 skill = skills(linear, encoders, known, test, 5)
 skill["all trained"] = judged(ahead(mean_of(members), test, 5), test, 5)
-choice = choose(
+choice = select_window(
     known,
     [53, 106, 159],
     [4, 8, 12, 16],
@@ -571,18 +571,18 @@ def filled(forecaster, by, keep):
     said = []
     for t in origins:
         times = keep[:t].nonzero().flatten()
-        past = fill(times, test[times], torch.arange(t - 600, t), by=by)
+        past = interpolate(times, test[times], torch.arange(t - 600, t), by=by)
         said.append(forecaster(past, 53))
     return torch.stack(said, -2)
 
 
 def by_mask(keep):
-    x, centre, scale = masked(before(test), before(keep))
+    x, centre, scale = mask_features(before(test), before(keep))
     return by_fives(maskers, linear)(x).mean(1) * scale + centre
 
 
 def by_gauss(keep):
-    x, centre, scale = masked(before(test), before(keep))
+    x, centre, scale = mask_features(before(test), before(keep))
     there = [kept.nonzero().flatten() for kept in before(keep)]
     said = [
         gauss.condition(k.tolist(), row[k]) for k, row in zip(there, x, strict=True)
@@ -616,8 +616,8 @@ def ode_rnn(horizon):
 x, y = (v[::3].repeat(2, 1) for v in ms.windows(known, 106, horizon=53))
 rng, half = seeded(6), len(x) // 2
 share = 0.7 * torch.rand(half, 1, generator=rng)
-keep = [drop(half, 106, share=share, length=k, generator=rng) for k in (1, 8)]
-inputs, centre, scale = masked(x, torch.cat(keep))
+keep = [missing_mask(half, 106, share=share, length=k, generator=rng) for k in (1, 8)]
+inputs, centre, scale = mask_features(x, torch.cat(keep))
 flow = responses(linear).detach()
 maskers = through_solver(
     mlp(212, 64, 24, activation=nn.Tanh, generator=seeded(0)).double(),
@@ -627,14 +627,14 @@ maskers = through_solver(
     batch_size=64,
     optimizer=partial(torch.optim.Adam, lr=4e-3),
 )
-whole = torch.cat(scaled_windows(known, 106, horizon=53), 1)
+whole = torch.cat(normalized_windows(known, 106, horizon=53), 1)
 cov = torch.cov(whole.T) + 0.05 * torch.eye(159)
 gauss = NeuronDistribution(whole.mean(0)[None], cov[None])
 mean, sd = torch.cat(known).mean(), torch.cat(known).std()
 rows = []
 for i, s in enumerate(known):
     for share in (0.3, 0.6):
-        times = drop(len(s), share=share, generator=seeded(i)).nonzero().flatten()
+        times = missing_mask(len(s), share=share, generator=seeded(i)).nonzero().flatten()
         rows.append(irregular_windows((s[times] - mean) / sd, times, 40, 20))
 trained = through_solver(
     ode_rnn(20),
@@ -647,7 +647,7 @@ trained = through_solver(
 # %%
 ridge = partial(ms.forecast, ms.ridge_ar(known, 106), width=106)
 fives = by_fives(encoders, linear)
-network = at_own_level(lambda x, steps: fives(x[None]).mean(1)[:, 0], 106)
+network = with_instance_norm(lambda x, steps: fives(x[None]).mean(1)[:, 0], 106)
 ways = {
     "ODE-RNN": by_ode_rnn,
     "masked encoders": by_mask,
@@ -663,7 +663,7 @@ truth = torch.stack([test[t : t + 53] for t in origins])
 lost = {}  # MASE by lead: five patterns, each with a training of its own
 for what, (share, length) in losses.items():
     keeps = [
-        drop(len(test), share=share, length=length, generator=seeded(10 + i))
+        missing_mask(len(test), share=share, length=length, generator=seeded(10 + i))
         for i in range(5)
     ]
     for name, way in ways.items():

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import mspace as ms
-from mspace.ssa import SSA, HankelOperator, choose, forecast_interval, hankel
+from mspace.ssa import SSA, hankel, select_window
 from mspace.ssa.continuation import Vertical, recurrence, shift
-from mspace.ssa.hankel import lagged_covariance, weights
+from mspace.ssa.hankel import HankelOperator, lagged_covariance, weights
 
 T = torch.arange(200, dtype=torch.float64)
 METHODS = ("dense", "lanczos", "covariance")
@@ -519,7 +519,7 @@ def test_an_orthogonal_change_of_channels_changes_nothing():
 def test_choice_of_rank_and_window():
     t = torch.arange(400, dtype=torch.float64)
     s = torch.sin(2 * math.pi * t / 23) + 0.2 * noise(400)
-    choice = choose(s, [20, 60], [1, 2, 4, 12], horizon=15, start=200, every=15)
+    choice = select_window(s, [20, 60], [1, 2, 4, 12], horizon=15, start=200, every=15)
     assert choice.rank == 2 and choice.mse.shape == (2, 4)
     assert choice.mse[1, 1] < choice.mse[1, 3] and choice.mse[1, 1] < 0.06
 
@@ -547,7 +547,7 @@ def test_the_choice_is_the_simplest_within_one_standard_error(method, past):
     t = torch.arange(220, dtype=torch.float64)
     s = torch.sin(2 * math.pi * t / 23) + 0.3 * torch.sin(2 * math.pi * t / 9) + 0.5 * noise(220, seed=20)
     windows, ranks = [60, 24, 40], [9, 1, 4, 2, 6]
-    choice = choose(s, windows, ranks, horizon=8, start=120, past=None if past == 220 else past, method=method)
+    choice = select_window(s, windows, ranks, horizon=8, start=120, past=None if past == 220 else past, method=method)
     assert choice.windows == [24, 40, 60] and choice.ranks == [1, 2, 4, 6, 9]
     tables = slow_choice([s], windows, ranks, [(0, o) for o in range(120, 213, 8)], 8, past, method)
     for i, window in enumerate(choice.windows):
@@ -563,7 +563,7 @@ def test_the_choice_is_the_simplest_within_one_standard_error(method, past):
 def test_the_choice_among_recordings_and_after_silence():
     """Origins of all recordings count; a history of zeros goes on with zeros."""
     parts = [torch.cat([torch.zeros(50), noise(40)]).double(), rich(80) + 0.1 * noise(80)]
-    choice = choose(parts, [10], [2], horizon=5, start=40, every=7)
+    choice = select_window(parts, [10], [2], horizon=5, start=40, every=7)
     spots = [(0, t) for t in range(40, 86, 7)] + [(1, t) for t in range(40, 76, 7)]
     silent = [(i, t) for i, t in spots if i == 0 and t <= 50]
     losses = [float(parts[i][t : t + 5].square().mean()) for i, t in silent]
@@ -576,10 +576,10 @@ def test_the_choice_among_recordings_and_after_silence():
 @pytest.mark.filterwarnings("ignore:the group grows")
 def test_candidates_without_a_recurrence_are_out():
     s = torch.sin(0.3 * T[:90]) + 0.1 * noise(90)
-    choice = choose(s, [4, 20], [2, 4], horizon=5, start=60)
+    choice = select_window(s, [4, 20], [2, 4], horizon=5, start=60)
     assert torch.isinf(choice.mse).tolist() == [[False, True], [False, False]] and choice.rank == 2
     with pytest.raises(ValueError, match="no recurrence in any of the windows"):
-        choose(s, [4], [4], horizon=5, start=60)
+        select_window(s, [4], [4], horizon=5, start=60)
 
 
 @pytest.mark.parametrize(
@@ -598,54 +598,13 @@ def test_candidates_without_a_recurrence_are_out():
         ({"start": 95}, "start 95 leaves one origin"),
         ({"start": 96}, "no origin"),
         ({"method": "linear"}, "method must be one of"),
-        ({"series": noise(100, 2)}, "choose for one channel"),
+        ({"series": noise(100, 2)}, "select the window of one channel"),
     ],
 )
 def test_bad_choices_are_refused_by_name(change, said):
     options = {"series": noise(100), "windows": [9], "ranks": [2], "horizon": 5, "start": 60} | change
     with pytest.raises(ValueError, match=said):
-        choose(options.pop("series"), **options)
-
-
-@pytest.mark.parametrize(("colour", "least"), [(0.0, 0.82), (0.7, 0.7)])
-def test_intervals_hold_the_future_about_as_often_as_they_say(colour, least):
-    """Ninety per cent, over 30 series of 10 steps; less for noise so correlated that SSA takes some as signal."""
-    t, hits = torch.arange(330, dtype=torch.float64), []
-    for seed in range(30):
-        e = noise(330, seed=seed)
-        for i in range(1, 330):
-            e[i] += colour * e[i - 1]
-        s = torch.sin(2 * math.pi * t / 25) + 0.2 * e
-        generator = torch.Generator().manual_seed(seed)
-        ssa = SSA.of(s[:300], 120, rank=2)
-        low, high = forecast_interval(ssa, 10, level=0.9, n_resamples=60, block=15, generator=generator)
-        hits.append(((s[300:310] > low) & (s[300:310] < high)).double().mean())
-    assert least < torch.stack(hits).mean() < 0.96
-
-
-def test_intervals_are_percentiles_of_series_dealt_anew():
-    """Blocks of five residuals, the cube root of 90 rounded up, over past and future; each past continued anew."""
-    ssa = SSA.of(torch.sin(0.3 * T[:90]) + 0.2 * noise(90), 40, rank=2)
-    starts = torch.randint(90, (20, 20), generator=torch.Generator().manual_seed(1))
-    draws = []
-    for row in starts.tolist():
-        dealt = ssa.residual()[[(i + k) % 90 for i in row for k in range(5)][:97]]
-        again = SSA.of(ssa.reconstruct() + dealt[:90], 40).forecast(7, [0, 1], "vector")
-        draws.append(again + dealt[90:])
-    expected = torch.stack(draws).quantile(torch.tensor([0.1, 0.9], dtype=torch.float64), 0)
-    generator = torch.Generator().manual_seed(1)
-    found = forecast_interval(ssa, 7, method="vector", level=0.8, n_resamples=20, generator=generator)
-    assert close(found, expected, 1e-9)
-
-
-def test_intervals_need_leading_components_of_one_series():
-    ssa = SSA.of(noise(60), 20)
-    with pytest.raises(ValueError, match=r"leading components, such as range\(2\)"):
-        forecast_interval(ssa, 5, [0, 2])
-    with pytest.raises(ValueError, match="leading components"):
-        forecast_interval(ssa, 5, [])
-    with pytest.raises(ValueError, match="one series"):
-        forecast_interval(SSA.of(noise(60, 2), 20), 5, [0, 1])
+        select_window(options.pop("series"), **options)
 
 
 @pytest.mark.parametrize(

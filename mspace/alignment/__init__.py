@@ -52,7 +52,7 @@ def align(
             scales or balanced layers like the members
         group: "permutation", "orthogonal" or "linear"
         layer: name, or names, of the hidden layers; needed if the network is neither a sequence of dense layers
-            and activations nor an `OrthogonalAutoencoder`
+            and activations nor names them by a method ``hidden_units()``
         feeds: name, or names, of the layers which these feed, and nothing else
         activation: what stands between them, where it cannot be read off the network
         signs: for draws and permutations, whether rows may change sign

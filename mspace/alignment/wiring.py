@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ..models import OrthogonalAutoencoder
+from ..network.connections import DescribesItself, HiddenUnits, leaves_of
+from ..network.surgery import unparametrize
 from ..network.symmetry import symmetry_of
 
 __all__ = ["Link", "State", "links_of", "plain", "read", "write"]
@@ -37,38 +38,30 @@ class Link:
 
 
 def links_of(model: nn.Module, group: str, layer=None, feeds=None, activation=None) -> list[Link]:
-    """The hidden layers of a network, in order, each with what `group` means for its activation."""
+    """Return the hidden layers of a network, in order, each with what `group` means for its activation."""
     named = layer is not None or feeds is not None
-    wires = _wires(model, strict=not named)
+    units = _hidden_units(model, strict=not named)
     if named:
-        known = {(into, out): f for into, f, out in wires}
-        wires = [(into, known.get((into, out)), out) for into, out in _pairs(layer, feeds)]
+        known = {(u.layer, u.feeds): u for u in units}
+        units = [known.get(pair, HiddenUnits(*pair)) for pair in _pairs(layer, feeds)]
     if activation is not None:
-        wires = [(into, activation, out) for into, _, out in wires]
-    if not wires:
+        units = [replace(u, activation=activation) for u in units]
+    if not units:
         raise ValueError(
             f"layer and feeds must name the hidden layer and the one it feeds: the {type(model).__name__} does not "
             "show one between two dense layers"
         )
-    if len({into for into, *_ in wires}) < len(wires) or len({out for *_, out in wires}) < len(wires):
-        raise ValueError(f"layer and feeds must name every layer once, got {[(i, o) for i, _, o in wires]}")
-    return [_link(model, group, *wire) for wire in wires]
+    if len({u.layer for u in units}) < len(units) or len({u.feeds for u in units}) < len(units):
+        raise ValueError(f"layer and feeds must name every layer once, got {[(u.layer, u.feeds) for u in units]}")
+    return [_link(model, group, u) for u in units]
 
 
 def plain(model: nn.Module, links: Sequence[Link]) -> nn.Module:
-    """A copy whose linked layers have ordinary weights, with the values that their parametrizations gave."""
+    """Return a copy whose linked layers have ordinary weights, with the values that their parametrizations gave."""
     model = copy.deepcopy(model)
     for name in _layers(links):
-        old = model.get_submodule(name)
-        if not parametrize.is_parametrized(old):
-            continue
-        # not remove_parametrizations: it deletes `weight` from a class that the copy shares with its original
-        new = nn.Linear(old.in_features, old.out_features, old.bias is not None, device="meta")
-        for kind in ("weight", "bias"):
-            if getattr(old, kind) is not None:
-                setattr(new, kind, nn.Parameter(getattr(old, kind).detach().clone()))
-        parent, _, last = name.rpartition(".")
-        setattr(model.get_submodule(parent), last, new.train(old.training))
+        if parametrize.is_parametrized(model.get_submodule(name)):
+            unparametrize(model, name)
     return model
 
 
@@ -106,14 +99,14 @@ def _pairs(layer, feeds) -> list[tuple[str, str]]:
     return list(zip(layers, outs))
 
 
-def _wires(model: nn.Module, *, strict: bool) -> list[tuple]:
-    """(layer before, activation, layer after) of networks whose order is known; none for other modules."""
-    if isinstance(model, OrthogonalAutoencoder):
-        return [("encoder", model.activation, "decoder")]
+def _hidden_units(model: nn.Module, *, strict: bool) -> list[HiddenUnits]:
+    """Return the hidden units of networks whose order is known; none for other modules."""
+    if isinstance(model, DescribesItself):
+        return model.hidden_units()
     if not isinstance(model, nn.Sequential):
         return []
-    wires, before, between = [], None, []
-    for name, module in _leaves(model):
+    units, before, between = [], None, []
+    for name, module in leaves_of(model):
         if not isinstance(module, nn.Linear):
             if strict and any(p.ndim > 1 for p in module.parameters()):
                 raise ValueError(
@@ -122,29 +115,20 @@ def _wires(model: nn.Module, *, strict: bool) -> list[tuple]:
             between.append(module)
             continue
         if before is not None:
-            wires.append((before, nn.Sequential(*between), name))
+            units.append(HiddenUnits(before, name, nn.Sequential(*between)))
         before, between = name, []
-    return wires
+    return units
 
 
-def _leaves(model: nn.Sequential, prefix: str = ""):
-    for name, module in model._modules.items():  # named_children() would pass over a module that comes twice
-        if isinstance(module, nn.Sequential):
-            yield from _leaves(module, f"{prefix}{name}.")
-        else:
-            yield prefix + name, module
-
-
-def _link(model: nn.Module, group: str, into: str, activation, out: str) -> Link:
+def _link(model: nn.Module, group: str, units: HiddenUnits) -> Link:
+    into, out, gain = units.layer, units.feeds, units.gain
     before, after = (_dense(model, what, name) for what, name in (("layer", into), ("feeds", out)))
     if before.out_features != after.in_features:
         raise ValueError(f"feeds {out!r} reads {after.in_features} units, but layer {into!r} has {before.out_features}")
-    if activation is None:
+    if units.activation is None:
         raise ValueError(f"activation must be given: what stands between {into!r} and {out!r} is not known")
-    symmetry = symmetry_of(activation)
-    free = not any(parametrize.is_parametrized(m, "weight") for m in (before, after))
-    if isinstance(model, OrthogonalAutoencoder):
-        free = model.constrain == "none"
+    symmetry = symmetry_of(units.activation)
+    free = units.free and not any(parametrize.is_parametrized(m, "weight") for m in (before, after))
     tall = before.out_features <= min(before.in_features, after.out_features)
     allowed = ["permutation", *(["orthogonal"] if symmetry.linear else [])]
     allowed += ["linear"] if symmetry.linear and free and tall else []
@@ -152,7 +136,6 @@ def _link(model: nn.Module, group: str, into: str, activation, out: str) -> Link
         why = "orthonormal weights" if symmetry.linear and not free else "more units than inputs or outputs"
         why = why if symmetry.linear else "its activation"
         raise ValueError(f"group must be one of {', '.join(allowed)} for layer {into!r} with {why}, got {group!r}")
-    gain = "gain" if isinstance(model, OrthogonalAutoencoder) and model.gain is not None else None
     if group != "permutation":
         return Link(into, out, group, gain=gain)
     if symmetry.scales and free and not symmetry.linear:

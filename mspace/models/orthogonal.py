@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ..network.connections import HiddenUnits
 from .mlp import as_function, linear
 
 __all__ = ["OrthogonalAutoencoder"]
@@ -74,6 +75,11 @@ class OrthogonalAutoencoder(nn.Module):
                     layer.weight = haar(rows, columns).to(layer.weight)
             if self.gain is not None:
                 self.gain.fill_(1.0)
+
+    def hidden_units(self) -> list[HiddenUnits]:
+        """Return what `align` has to know of the code."""
+        gain = None if self.gain is None else "gain"
+        return [HiddenUnits("encoder", "decoder", self.activation, gain, free=self.constrain == "none")]
 
     def hidden(self, x: Tensor) -> Tensor:
         """Return the code of x, as the decoder receives it: (..., n_inputs) to (..., n_hidden)."""

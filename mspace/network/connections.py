@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from ..checks import layer_names
 from .layers import fold, read_rows
 from .symmetry import Symmetry, symmetry_of
 
-__all__ = ["Connection", "connection_of", "read", "rows_of"]
+__all__ = ["Connection", "DescribesItself", "HiddenUnits", "connection_of", "leaves_of", "read", "rows_of"]
 
 DENSE = (nn.Linear, nn.Conv1d, nn.Conv2d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -38,6 +39,34 @@ class Connection:
     norms: tuple[str | None, ...]
     activation: nn.Module | None = None
     symmetry: Symmetry = field(default_factory=Symmetry)
+
+
+@dataclass(frozen=True)
+class HiddenUnits:
+    """What a module says of the hidden units between two of its dense layers.
+
+    A module that is no `nn.Sequential` makes them known to `align` by a method ``hidden_units()`` that returns a list of
+    these, in order; see `mspace.models.OrthogonalAutoencoder`.
+
+    Attributes:
+        layer, feeds: names of the dense layers before and after the units
+        activation: between them, or None if it is not known
+        gain: name of a parameter that multiplies what the units give, or None
+        free: whether the weights may be any; False for orthonormal ones
+    """
+
+    layer: str
+    feeds: str
+    activation: nn.Module | Callable[[Tensor], Tensor] | None = None
+    gain: str | None = None
+    free: bool = True
+
+
+@runtime_checkable
+class DescribesItself(Protocol):
+    """A module that names its hidden units."""
+
+    def hidden_units(self) -> list[HiddenUnits]: ...
 
 
 def rows_of(model: nn.Module, layer: str | Sequence[str], *, norm: str | Sequence[str] | None = None) -> Tensor:
@@ -168,13 +197,14 @@ def sequences(model: nn.Module, layer: str):
         prefix = ".".join(parts[:i])
         module = model.get_submodule(prefix)
         if isinstance(module, nn.Sequential):
-            yield list(_leaves(module, f"{prefix}." if prefix else ""))
+            yield list(leaves_of(module, f"{prefix}." if prefix else ""))
 
 
-def _leaves(model: nn.Sequential, prefix: str):
+def leaves_of(model: nn.Sequential, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules of a Sequential in order, with those of Sequentials inside it, by name."""
     for name, module in model._modules.items():  # named_children() would pass over a module that comes twice
         if isinstance(module, nn.Sequential):
-            yield from _leaves(module, f"{prefix}{name}.")
+            yield from leaves_of(module, f"{prefix}{name}.")
         else:
             yield prefix + name, module
 

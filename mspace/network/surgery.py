@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 from .connections import Connection
 from .layers import fold, put_columns, put_rows, read_columns, read_rows
 
-__all__ = ["cut", "exchange", "plain", "with_tail"]
+__all__ = ["cut", "exchange", "plain", "unparametrize", "with_tail"]
 
 
 def plain(model: nn.Module, wire: Connection) -> nn.Module:
@@ -19,7 +19,7 @@ def plain(model: nn.Module, wire: Connection) -> nn.Module:
     model = copy.deepcopy(model)
     for name in wire.layers + wire.feeds:
         if parametrize.is_parametrized(model.get_submodule(name)):
-            _unparametrize(model, name)
+            unparametrize(model, name)
     for name, norm in zip(wire.layers, wire.norms):
         if norm is not None:
             layer = model.get_submodule(name)
@@ -42,7 +42,8 @@ def with_tail(model: nn.Sequential, tail: nn.Sequential) -> nn.Sequential:
     return whole
 
 
-def _unparametrize(model: nn.Module, name: str) -> None:
+def unparametrize(model: nn.Module, name: str) -> None:
+    """Give a dense layer of the model ordinary weights, with the values that its parametrization gave."""
     # not remove_parametrizations: it deletes `weight` from a class that the copy shares with its original
     old = model.get_submodule(name)
     if type(old).__mro__[1] is not nn.Linear:

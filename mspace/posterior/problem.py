@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import grad, jacrev, vmap
 
 from ..checks import check_data, check_int
+from ..network.loss import loss_kind
 from ..network.parameters import blocks_of, positions, unflatten
 from .gaussian import Block
 
@@ -75,15 +75,15 @@ def each(function: Callable, *batches: Tensor) -> Tensor:
 
 
 def _kind(loss: Callable, out: Tensor, target: Tensor) -> str | None:
-    squared = loss is F.mse_loss or (type(loss) is nn.MSELoss and loss.reduction == "mean")
-    if squared and out.shape[1:] == target.shape[1:]:
-        return "mse"
-    plain = type(loss) is nn.CrossEntropyLoss and loss.weight is None and loss.reduction == "mean"
-    entropy = loss is F.cross_entropy or (plain and loss.label_smoothing == 0 and loss.ignore_index == -100)
-    classes = out.ndim == 2 and target.ndim == 1 and not target.is_floating_point()
-    if entropy and classes and target.min() < 0:
+    """Return the kind of the loss, where outputs and targets have the shapes of which its derivatives are known."""
+    kind = loss_kind(loss)
+    if kind == "mse":
+        return kind if out.shape[1:] == target.shape[1:] else None
+    if kind is None or out.ndim != 2 or target.ndim != 1 or target.is_floating_point():
+        return None
+    if target.min() < 0:
         raise ValueError(f"targets must be classes from 0 on, got {int(target.min())}: cut those examples out")
-    return "cross_entropy" if entropy and classes else None
+    return kind
 
 
 LARGEST = 5000  # parameters of a matrix: 200 MB, and several are held
@@ -206,7 +206,7 @@ def _checked_answer(net: nn.Module, x: Tensor, y: Tensor, loss: Callable) -> Ten
             raise ValueError(f"loss must be the mean over the batch, a scalar, got {_shape(value)}")
         if not torch.isfinite(value):
             raise ValueError(f"loss must be finite at the weights of the model, got {float(value)}")
-        if (loss is F.mse_loss or type(loss) is nn.MSELoss) and not y.is_floating_point():
+        if loss_kind(loss) == "mse" and not y.is_floating_point():
             raise ValueError(f"targets must be floating point for a squared error, got {y.dtype}: take targets.float()")
         twice = loss(torch.cat([out, out]), torch.cat([y, y]))
         single = torch.stack([loss(o, t) for o, t in zip(out.split(1), y.split(1))]).mean()

@@ -3,26 +3,26 @@
 from .baselines import persistence, ridge_ar, seasonal_naive
 from .evaluation import Skill, rolling_origin
 from .forecasting import forecast
-from .gaps import drop, fill, masked
-from .scaling import at_own_level, own_level, scaled_windows
+from .gaps import interpolate, mask_features, missing_mask
+from .scaling import normalized_windows, standardize, with_instance_norm
 from .trajectories import autocorrelation, average, dominant_period, split, windows
 
 __all__ = [
     "Skill",
-    "at_own_level",
     "autocorrelation",
     "average",
     "dominant_period",
-    "drop",
-    "fill",
     "forecast",
-    "masked",
-    "own_level",
+    "interpolate",
+    "mask_features",
+    "missing_mask",
+    "normalized_windows",
     "persistence",
     "ridge_ar",
     "rolling_origin",
-    "scaled_windows",
     "seasonal_naive",
     "split",
+    "standardize",
     "windows",
+    "with_instance_norm",
 ]

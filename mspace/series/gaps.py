@@ -8,10 +8,10 @@ from torch import Tensor
 
 from ..checks import as_series, check_int
 
-__all__ = ["drop", "fill", "masked"]
+__all__ = ["interpolate", "mask_features", "missing_mask"]
 
 
-def drop(*shape: int, share: float | Tensor, length: int = 1, generator: torch.Generator | None = None) -> Tensor:
+def missing_mask(*shape: int, share: float | Tensor, length: int = 1, generator: torch.Generator | None = None) -> Tensor:
     """Which samples of (..., n) stay when a share of them is lost at random, in outages of `length`: booleans.
 
     Args:
@@ -19,7 +19,7 @@ def drop(*shape: int, share: float | Tensor, length: int = 1, generator: torch.G
     """
     length = check_int(length, "length", 1)
     if not shape:
-        raise ValueError("shape must be that of the samples, such as drop(n, share=0.5), got none")
+        raise ValueError("shape must be that of the samples, such as missing_mask(n, share=0.5), got none")
     loss = torch.as_tensor(share, dtype=torch.float64)
     if not ((loss >= 0) & (loss <= 1)).all():
         raise ValueError(f"share must lie from 0 to 1, got {loss.min():.3g} to {loss.max():.3g}")
@@ -30,7 +30,7 @@ def drop(*shape: int, share: float | Tensor, length: int = 1, generator: torch.G
     return stay.repeat_interleave(length, -1)[..., :n]
 
 
-def masked(windows: Tensor, keep: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def mask_features(windows: Tensor, keep: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """What a dense network can read of windows with gaps: values and mask side by side, at the level of what is seen.
 
     Args:
@@ -57,7 +57,7 @@ def masked(windows: Tensor, keep: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.cat([scaled / scale, keep.to(scaled)], -1), centre, scale
 
 
-def fill(times, values, grid, *, by: str = "line") -> Tensor:
+def interpolate(times, values, grid, *, by: str = "line") -> Tensor:
     """A series (k,) known at increasing times, at the times of a grid, (T,); beyond the known ones it stays as it is.
 
     Args:

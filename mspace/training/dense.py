@@ -7,12 +7,12 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..network.loss import loss_kind
 from .stacks import Stack
 
-__all__ = ["DenseStack", "Layer", "dense_layers", "loss_kind"]
+__all__ = ["DenseStack", "Layer", "dense_layers"]
 
 aten = torch.ops.aten
 SUM = 2  # how torch codes the reduction of a loss
@@ -62,16 +62,6 @@ def dense_layers(template: nn.Module) -> list[Layer] | None:
         else:
             return None
     return layers or None
-
-
-def loss_kind(loss) -> str | None:
-    """Return "mse" or "cross_entropy" for these losses with their default options, else None."""
-    if loss is F.mse_loss or (type(loss) is nn.MSELoss and loss.reduction == "mean"):
-        return "mse"
-    plain = type(loss) is nn.CrossEntropyLoss and loss.weight is None and loss.reduction == "mean"
-    if loss is F.cross_entropy or (plain and loss.label_smoothing == 0 and loss.ignore_index == -100):
-        return "cross_entropy"
-    return None
 
 
 class DenseStack(Stack):

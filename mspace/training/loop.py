@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from ..checks import check_int, n_examples
-from .dense import DenseStack, dense_layers, loss_kind
+from ..network.loss import loss_kind
+from .dense import DenseStack, dense_layers
 from .ensemble import Ensemble
 from .options import Bounded, Data, Loss, Optimizer, TrainingOptions, make_optimizer, training_copy
 from .stacks import BatchedStack, LoopedStack, Stack

@@ -14,10 +14,10 @@ from ..threads import small
 from .continuation import Vertical
 from .decomposition import SSA
 
-__all__ = ["Choice", "choose"]
+__all__ = ["WindowChoice", "select_window"]
 
 
-class Choice(NamedTuple):
+class WindowChoice(NamedTuple):
     """The chosen window and rank, and what every candidate lost: mse and its standard error, (w, r) each.
 
     Rows and columns of the tables are `windows` and `ranks`, in rising order.
@@ -31,7 +31,7 @@ class Choice(NamedTuple):
     ranks: list[int]
 
 
-def choose(
+def select_window(
     series,
     windows: Sequence[int],
     ranks: Sequence[int],
@@ -42,7 +42,7 @@ def choose(
     past: int | None = None,
     method: str = "recurrent",
     progress: Callable[[Iterable], Iterable] = iter,
-) -> Choice:
+) -> WindowChoice:
     """Pick window and rank by forecasting `horizon` samples from origins `start`, `start + every`, ...
 
     The choice is the smallest rank, then the shortest window, within one standard error of the best: the
@@ -55,7 +55,7 @@ def choose(
     """
     parts, _ = as_recordings(series)
     if parts[0].ndim > 1:
-        raise ValueError("series must be (T,) or a list of such: choose for one channel")
+        raise ValueError("series must be (T,) or a list of such: select the window of one channel")
     windows, ranks = _sorted(windows, "windows", 2), _sorted(ranks, "ranks", 1)
     horizon, start = check_int(horizon, "horizon", 1), check_int(start, "start", 1)
     shortest = start if past is None else min(start, check_int(past, "past", 1))
@@ -82,7 +82,7 @@ def choose(
     good = mse <= mse.flatten()[best] + error.flatten()[best]
     rank = int(good.any(0).nonzero()[0])
     window = int(good[:, rank].nonzero()[0])
-    return Choice(windows[window], ranks[rank], mse, error, windows, ranks)
+    return WindowChoice(windows[window], ranks[rank], mse, error, windows, ranks)
 
 
 def _sorted(values: Sequence[int], name: str, least: int) -> list[int]:
