@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
-from ..checks import check_data, check_int, check_real
-from ..network.hooks import evaluation_mode
+from ..checks import check_data, check_int, check_real, n_examples, take
+from ..network.hooks import evaluation_mode, output_of
 from ..posterior import GaussianPosterior, variational
 from ..training import Data, Ensemble, Loss
+from ..training.options import Optimizer
 
 __all__ = ["SoftTargetLoss", "distill", "teacher_outputs"]
 
@@ -31,8 +35,15 @@ def distill(
     mix: float = 0.5,
     n_samples: int = 100,
     noise: float | None = None,
+    family: str = "full",
+    layers: str | Sequence[str] | None = None,
+    prior_precision: float | None = None,
+    train_rest: bool = True,
+    draws: int | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = 64,
+    optimizer: Optimizer | None = None,
     generator: torch.Generator | None = None,
-    **options,
 ) -> GaussianPosterior:
     """Fit the Gaussian over a student's parameters nearest to prior times likelihood of labels and a teacher's outputs.
 
@@ -53,7 +64,7 @@ def distill(
         n_samples: draws of the teacher's posterior
         noise: variance of numbers about the student's outputs; by default that in the teacher's report, else its mean
             squared residual. Without a teacher it is learned.
-        options: of `variational`, such as family, layers, epochs, batch_size, draws, prior_precision
+        family, layers, prior_precision, train_rest, draws, epochs, batch_size, optimizer: as in `variational`
 
     Returns:
         a posterior of the student; report "mix" and "temperature", and else as `variational` has it
@@ -63,8 +74,8 @@ def distill(
     mix = _checked_mix(teacher, y, loss, check_real(mix, "mix", 0, 1, "[]"))
     student = _start(student, prior)
     dtype = next(student.parameters()).dtype
-    if x.is_floating_point() and x.dtype != dtype:
-        raise ValueError(f"data must be {dtype}, as the student is, got inputs of {x.dtype}: convert one of them")
+    if other := {t.dtype for t in tree_leaves(x) if t.is_floating_point()} - {dtype}:
+        raise ValueError(f"data must be {dtype}, as the student is, got inputs of {other.pop()}: convert one of them")
     if loss is F.cross_entropy:
         if noise is not None:
             raise ValueError("noise belongs to a squared error: leave it out for classes")
@@ -77,9 +88,12 @@ def distill(
         if mix > 0:
             outputs = teacher_outputs(teacher, x, n_samples=n_samples, generator=generator)
             target, noise = _mixed_targets(teacher, y, outputs, noise, mix)
-        options["noise"] = noise
     target = target.to(dtype) if target.is_floating_point() else target
-    posterior = variational(student, (x, target), cost, prior=prior, generator=generator, **options)
+    posterior = variational(
+        student, (x, target), cost, family=family, layers=layers, prior=prior, prior_precision=prior_precision,
+        noise=noise, train_rest=train_rest, draws=draws, epochs=epochs, batch_size=batch_size, optimizer=optimizer,
+        generator=generator,
+    )  # fmt: skip
     kind = "gaussian" if cost is F.mse_loss else "categorical"
     report = {"method": "distill", "likelihood": kind, "mix": mix, "temperature": temperature}
     return replace(posterior, report=dict(posterior.report) | report)
@@ -100,13 +114,13 @@ class SoftTargetLoss:
 @torch.no_grad()
 def teacher_outputs(
     teacher: Teacher,
-    x: Tensor,
+    x,
     *,
     temperature: float | None = None,
     n_samples: int = 100,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Return a teacher's outputs on inputs (B, ...), averaged over its draws or members, in evaluation mode.
+    """Return a teacher's outputs on B inputs, averaged over its draws or members, in evaluation mode.
 
     Args:
         temperature: probabilities of classes (B, C), of logits divided by it; None for the outputs themselves
@@ -115,17 +129,17 @@ def teacher_outputs(
     draws = isinstance(teacher, GaussianPosterior)
     members = teacher.sample(check_int(n_samples, "n_samples", 1), generator) if draws else teacher
 
-    def outputs(part: Tensor) -> Tensor:
+    def outputs(part) -> Tensor:
         if isinstance(members, Ensemble):
             out = members(part).double()
         else:
             with evaluation_mode(members):
-                out = members(part)[None].double()
+                out = output_of(members, part)[None].double()
         return (out if temperature is None else (out / temperature).softmax(2)).mean(0)
 
     many = len(members) if isinstance(members, Ensemble) else 1
-    step = max(1, AT_ONCE // (many * x[0].numel()))
-    return torch.cat([outputs(part) for part in x.split(step)])
+    step = max(1, AT_ONCE // (many * sum(t[0].numel() for t in tree_leaves(x))))
+    return torch.cat([outputs(take(x, slice(i, i + step))) for i in range(0, n_examples(x), step)])
 
 
 def _soft_targets(y: Tensor | None, soft: Tensor) -> Tensor:
@@ -152,14 +166,13 @@ def _mixed_targets(teacher, y: Tensor | None, outputs: Tensor, noise, mix: float
     return outputs if y is None else (1 - mix) * y + mix * outputs, noise
 
 
-def _parted(data) -> tuple[Tensor, Tensor | None]:
+def _parted(data) -> tuple[Any, Tensor | None]:
     """Return inputs, and labels or None."""
-    alone = isinstance(data, Tensor)
-    if not alone and not (isinstance(data, (tuple, list)) and len(data) == 2):
+    if isinstance(data, Tensor):
+        return check_data((data, data))[0], None
+    if not isinstance(data, (tuple, list)) or len(data) != 2 or isinstance(data[1], (tuple, list, dict)):
         raise ValueError(f"data must be inputs, or a pair (inputs, labels), got {type(data).__name__}")
-    x, y = (data, data) if alone else data
-    check_data((x, y))
-    return x, None if alone else y
+    return check_data(data)
 
 
 def _checked_mix(teacher, y, loss, mix: float) -> float:
