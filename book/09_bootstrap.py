@@ -57,8 +57,8 @@ from kit import plot
 from kit.flipbook import Flipbook
 from kit.tables import TextTable, with_error
 from mspace import normal, seeded
-from mspace.posterior import Draw, block_length
 from mspace.models import mlp
+from mspace.posterior import Resampler, block_length
 
 ms.limit_threads()
 plot.book_style()
@@ -257,7 +257,7 @@ plt.show()
 # %% [markdown]
 # Nobody tells us the true variance of a real series. The rule of Politis and White {cite}`politis2004,patton2009` finds
 # a length from the correlations alone; `block_length` is that rule. **Check**: single samples find a ninth, blocks of
-# 50 most; the error of the rule's blocks is not much above that of the best length on the grid; and `Draw`, which makes
+# 50 most; the error of the rule's blocks is not much above that of the best length on the grid; and `Resampler`, which makes
 # the draws for `ms.bootstrap`, agrees with the formula above.
 
 # %%
@@ -274,8 +274,8 @@ assert abs(found[:, 0].mean() - 1 / 9) < 0.01
 assert 0.75 < found[:, 5].mean() < 1
 assert of_rule < 1.25 * error.min()
 
-draw, stream = Draw("blocks", 50), seeded(5)
-drawn = torch.stack([series[0][draw.index(T, stream)].mean() for _ in range(1000)])
+draw, stream = Resampler("blocks", 50), seeded(5)
+drawn = torch.stack([series[0][draw.indices(T, stream)].mean() for _ in range(1000)])
 assert abs(drawn.var() / block_variance(series[0], 50) - 1) < 0.2
 
 # %% [markdown]
@@ -687,11 +687,11 @@ for name, (size, far) in widths.items():
 # data, $|\mat P^{(s)} - \mat P|^2$.
 
 # %% tags=["hide-input"]
-draw, stream = Draw("blocks", block, groups=recording), seeded(25)
+draw, stream = Resampler("blocks", block, groups=recording), seeded(25)
 top = components.eigenvectors[:, -3:]
 exact = []
 for _ in range(200):
-    index = draw.index(len(windows), stream)
+    index = draw.indices(len(windows), stream)
     count = index.bincount(minlength=len(windows))[:, None] / len(windows)
     mean = (count * windows).sum(0)
     cov = windows.T @ (count * windows) - torch.outer(mean, mean)

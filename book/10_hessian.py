@@ -55,8 +55,8 @@ from kit import plot
 from kit.principal import at_principal_components
 from kit.tables import TextTable, with_error
 from mspace import normal, seeded
-from mspace.posterior import Draw, block_length, hessian
 from mspace.models import mlp
+from mspace.posterior import Resampler, block_length, hessian
 
 ms.limit_threads()
 plot.book_style()
@@ -402,9 +402,10 @@ refitted = ms.bootstrap(
 moved = {"bootstrap": distances(refitted, here)}
 
 top = torch.linalg.eigh(windows.T.cov()).eigenvectors[:, -3:]
-draw, stream, exact = Draw("blocks", block, groups=recording), seeded(25), []
+draw, stream = Resampler("blocks", block, groups=recording), seeded(25)
+exact = []
 for _ in range(100):
-    some = windows[draw.index(len(windows), stream)]
+    some = windows[draw.indices(len(windows), stream)]
     three = torch.linalg.eigh(some.T.cov()).eigenvectors[:, -3:]
     exact.append((three @ three.T - top @ top.T).square().sum())
 moved["exact refits"] = torch.stack(exact)

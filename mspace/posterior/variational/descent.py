@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
-from ...checks import check_int
+from ...checks import check_int, n_examples, take
 from ...training import Data
 from ...training.loop import spawn
 from ...training.options import NOT_ELEMENTWISE
@@ -26,61 +28,59 @@ DRAWN_AT_ONCE = 1 << 16  # standard normals drawn ahead for a posterior
 class Fit:
     """The objective of N posteriors, and its descent."""
 
-    def __init__(self, groups, random, network, likelihood, prior, rows, streams):
-        self.groups, self.random, self.network, self.rows = groups, random, network, rows
+    def __init__(self, groups: Sequence[Group], network, likelihood, prior, rows: Rows, streams):
+        self.groups, self.network, self.rows = groups, network, rows
+        self.random = [i for i, g in enumerate(groups) if g.family is not None]
         self.likelihood, self.prior, self.draws = likelihood, prior, network.draws
         self.normals = Normals(streams, groups[0].mean)
 
     @property
-    def random_answers(self) -> bool:
-        """Whether anything is drawn at all."""
+    def draws_outputs(self) -> bool:
+        """Return whether anything is drawn at all."""
         return self.network.normals(1) > 0
 
     def roots(self) -> list:
-        """Square roots of the covariances of all groups, None where there is none."""
+        """Return square roots of the covariances of all groups, None where there is none."""
         return [None if g.family is None else g.family.root() for g in self.groups]
 
-    def energy(self, x: Tensor, y: Tensor, roots, z: Tensor) -> Tensor:
-        """What the likelihood is made of, (N,)."""
+    def energy(self, x, y, roots, z: Tensor) -> Tensor:
+        """Return the mean loss of a batch that the likelihood is made of, (N,)."""
         out, variance = self.network(x, roots, z)
-        return self.likelihood.energy(out, variance, y if out.shape[1] == y.shape[1] else _repeat(y, self.draws))
+        return self.likelihood.energy(out, variance, y if _batch(out) == _batch(y) else _repeat(y, self.draws))
 
     def kl(self, roots) -> Tensor:
-        """Divergence from the prior, (N,)."""
-        found = self.prior.distance([self.groups[i].mean for i in self.random]) + (self.prior.logdet - self.prior.size)
+        """Return the divergence from the prior, (N,)."""
+        twice = self.prior.distance([self.groups[i].mean for i in self.random]) + (self.prior.logdet - self.prior.size)
         for k, i in enumerate(self.random):
             family = self.groups[i].family
-            found = found + family.trace(roots[i], self.prior.weight(k)) - family.logdet(roots[i])
-        return found / 2
+            twice = twice + family.trace(roots[i], self.prior.weight(k)) - family.logdet(roots[i])
+        return twice / 2
 
-    def inputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The batch, repeated where outputs are drawn for each example, and the normals for it."""
-        x = _repeat(x, self.draws) if self.network.local and self.random_answers else x
-        return x, self.normals.take(self.network.normals(x.shape[1]))
+    def inputs(self, x) -> tuple[Any, Tensor]:
+        """Return the batch, repeated where outputs are drawn for each example, and the normals for it."""
+        x = _repeat(x, self.draws) if self.network.local and self.draws_outputs else x
+        return x, self.normals.take(self.network.normals(_batch(x)))
 
-    def train(self, epochs, make, kl_weight, anneal, progress) -> Tensor:
-        """Returns the objective in every epoch, (epochs, N)."""
-        if anneal and anneal >= epochs:
-            raise ValueError(f"anneal must be below epochs, so that the weight ends at one, got {anneal} of {epochs}")
+    def train(self, epochs: int, make, kl_weight: float, progress) -> Tensor:
+        """Descend, and return the objective in every epoch, (epochs, N)."""
         move = self._optimizer(make)
         rates, history = [g["lr"] for g in move.param_groups], []
         bends = type(move).__name__ == "LBFGS"
         for epoch in progress(range(epochs)):
-            weight = kl_weight * (min(1.0, epoch / anneal) if anneal else 1.0)
             for group, rate in zip(move.param_groups, rates):
                 group["lr"] = rate if bends else rate * min(1.0, 2 * (1 - epoch / epochs))
             total, energy = 0.0, 0.0
             for x, y in self.rows.epoch():
-                found = self._step(move, x, y, weight)
-                share = x.shape[1] / self.rows.count
-                total, energy = total + share * found[0], energy + share * found[1]
+                objective, mean_loss = self._step(move, x, y, kl_weight)
+                share = _batch(x) / self.rows.count
+                total, energy = total + share * objective, energy + share * mean_loss
             self.likelihood.update(energy)
             history.append(total)
             if bends and epoch and torch.equal(history[-1], history[-2]):
                 break  # it stands, and would divide by the nothing it has moved
         return torch.stack(history) if history else torch.zeros(0, len(self.groups[0].mean))
 
-    def _step(self, move, x, y, weight) -> tuple[Tensor, Tensor]:
+    def _step(self, move, x, y, kl_weight) -> tuple[Tensor, Tensor]:
         x, z = self.inputs(x)  # drawn once, so that a line search sees one function
         seen = []
 
@@ -90,7 +90,7 @@ class Fit:
                 roots = self.roots()
                 energy = self.energy(x, y, roots, z)
                 fit = self.likelihood.nll(energy, self.rows.steps == 1)
-                objective = torch.add(fit, self.kl(roots), alpha=weight / self.rows.count)
+                objective = torch.add(fit, self.kl(roots), alpha=kl_weight / self.rows.count)
                 total = objective.sum()
             total.backward()
             seen.append((objective.detach(), energy.detach()))
@@ -114,28 +114,28 @@ class Fit:
 
     @torch.no_grad()
     def evaluate(self) -> tuple[Tensor, Tensor]:
-        """Expected negative log-likelihood of an example and divergence, each (N,); sets the noise."""
+        """Return the expected negative log-likelihood of an example and the divergence, each (N,); set the noise."""
         roots, energy = self.roots(), 0.0
         size, count = len(self.groups[0].mean), self.rows.count
         step = max(1, AT_ONCE // (size * self.network.memory))
         drawn = count if self.network.local else math.ceil(count / step)  # draws in a pass, each for itself
-        repeats = math.ceil((4000 if self.network.local else 40) / (drawn * self.draws)) if self.random_answers else 1
+        repeats = math.ceil((4000 if self.network.local else 40) / (drawn * self.draws)) if self.draws_outputs else 1
         for x, y in self.rows.all(step):
-            share = x.shape[1] / count / repeats
+            share = _batch(x) / count / repeats
             for _ in range(repeats):
                 more, z = self.inputs(x)
                 energy = energy + share * self.energy(more, y, roots, z)
         self.likelihood.update(energy)
         return self.likelihood.nll(energy), self.kl(roots)
 
-    def posteriors(self, model, told, history) -> list[GaussianPosterior]:
-        """What was found, with its report."""
+    def posteriors(self, model: nn.Module, report: dict, history: Tensor) -> list[GaussianPosterior]:
+        """Return the posteriors, with their reports."""
         nll, kl = self.evaluate()
         bad = (~torch.isfinite(nll + kl)).nonzero().flatten().tolist()
         if bad:
             raise ValueError(f"training diverged for members {bad[:5]}: lower the learning rate of the optimizer")
         covs = {i: self.groups[i].family.cov() for i in self.random}
-        found = []
+        posteriors = []
         for i in range(len(nll)):
             mean = torch.empty(sum(g.index.numel() for g in self.groups), dtype=torch.float64)
             for group in self.groups:
@@ -147,9 +147,9 @@ class Fit:
                 "elbo": -float(nll[i].double() * self.rows.count + kl[i]),
                 "history": history[:, i],
             }
-            report = told | own | self.likelihood.report(i)
-            found.append(GaussianPosterior(copy.deepcopy(model), mean, tuple(parts), report))
-        return found
+            own |= self.likelihood.report(i)
+            posteriors.append(GaussianPosterior(copy.deepcopy(model), mean, tuple(parts), report | own))
+        return posteriors
 
 
 class Rows:
@@ -157,29 +157,32 @@ class Rows:
 
     def __init__(self, data: Data, n_models: int, resample: Tensor | None, batch_size: int | None, seeds):
         (self.x, self.y), self.n_models, self.resample = data, n_models, resample
-        self.count = len(self.x) if resample is None else resample.shape[1]
+        self.count = n_examples(self.x) if resample is None else resample.shape[1]
         self.batch = self.count if batch_size is None else min(check_int(batch_size, "batch_size", 1), self.count)
         self.steps = math.ceil(self.count / self.batch)
         self.streams = [torch.Generator().manual_seed(spawn(s, 2)) for s in seeds]
         self.held = None
 
-    def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """The examples index (N, B)."""
-        flat = index.reshape(-1)
-        x = self.x.index_select(0, flat).unflatten(0, index.shape)
-        return x, x if self.y is self.x else self.y.index_select(0, flat).unflatten(0, index.shape)
+    def take(self, index: Tensor) -> tuple[Any, Any]:
+        """Return the examples index (N, B)."""
 
-    def all(self, size: int) -> Iterable[tuple[Tensor, Tensor]]:
-        """Everything in order, `size` examples at a time."""
+        def rows(t: Tensor) -> Tensor:
+            return t.index_select(0, index.reshape(-1)).unflatten(0, index.shape)
+
+        x = tree_map(rows, self.x)
+        return x, x if self.y is self.x else tree_map(rows, self.y)
+
+    def all(self, size: int) -> Iterator[tuple[Any, Any]]:
+        """Yield all examples in order, `size` at a time."""
         for i in range(0, self.count, size):
             if self.resample is None:
-                here = (t[i : i + size] for t in (self.x, self.y))
-                yield tuple(t.expand(self.n_models, *t.shape) for t in here)
+                here = take((self.x, self.y), slice(i, i + size))
+                yield tree_map(lambda t: t.expand(self.n_models, *t.shape), here)
             else:
                 yield self.take(self.resample[:, i : i + size])
 
-    def epoch(self) -> Iterable[tuple[Tensor, Tensor]]:
-        """Minibatches in an order of each member's own; all at once need none."""
+    def epoch(self) -> Iterator[tuple[Any, Any]]:
+        """Yield minibatches in an order of each member's own; all at once need none."""
         if self.steps == 1:
             self.held = next(iter(self.all(self.count))) if self.held is None else self.held
             yield self.held
@@ -196,7 +199,7 @@ class Normals:
         self.streams, self.like, self.ahead = streams, like, like.new_empty(len(streams), 0)
 
     def take(self, width: int) -> Tensor:
-        """(N, width)."""
+        """Return the next (N, width)."""
         if width > self.ahead.shape[1]:
             size = max(width, DRAWN_AT_ONCE // width * width)
             drawn = torch.stack([torch.randn(size, generator=g, dtype=self.like.dtype) for g in self.streams])
@@ -206,7 +209,7 @@ class Normals:
 
 
 def _blocks(group: Group, cov: Tensor) -> list[Block]:
-    """The covariance (k, b, b) of a group, cut where it is zero by construction."""
+    """Return the covariance (k, b, b) of a group, cut where it is zero by construction."""
     if type(group.family) is Diagonal:
         return [Block(group.index.reshape(-1, 1), cov.diagonal(dim1=1, dim2=2).reshape(-1, 1, 1))]
     linked = getattr(group.family, "mask", None)
@@ -218,6 +221,11 @@ def _blocks(group: Group, cov: Tensor) -> list[Block]:
     return [Block(group.index[:, at], cov[:, at][:, :, at]) for at in parts]
 
 
-def _repeat(t: Tensor, draws: int) -> Tensor:
-    """(N, B, ...) to (N, S B, ...), the batch again and again."""
-    return t if draws == 1 else t.repeat(1, draws, *[1] * (t.ndim - 2))
+def _batch(part) -> int:
+    """Return B of inputs, targets or outputs (N, B, ...)."""
+    return tree_leaves(part)[0].shape[1]
+
+
+def _repeat(part, draws: int):
+    """Return (N, B, ...) as (N, S B, ...), the batch again and again."""
+    return part if draws == 1 else tree_map(lambda t: t.repeat(1, draws, *[1] * (t.ndim - 2)), part)

@@ -1,4 +1,4 @@
-"""What a member of a bootstrap sees in place of the data: examples, weights of examples, or blocks of them."""
+"""Resampling for the bootstrap: examples drawn with replacement, weights of examples, or blocks of neighbours."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 from ..checks import as_series, check_int
 from ..series.trajectories import autocorrelation
 
-__all__ = ["Draw", "block_length", "overlap"]
+__all__ = ["KINDS", "Resampler", "block_length", "overlap"]
 
 KINDS = ("pairs", "weights", "blocks", "fixed")
 
 
 @dataclass(frozen=True)
-class Draw:
-    """How n examples are drawn anew.
+class Resampler:
+    """Draws n examples, or their weights, anew.
 
     Attributes:
         kind: "pairs", examples with replacement (Efron 1979); "weights", Dirichlet weights, the Bayesian
@@ -33,10 +33,10 @@ class Draw:
     strata: Tensor | None = None
     groups: Tensor | None = None
 
-    def index(self, n: int, generator: torch.Generator) -> Tensor | None:
-        """Which examples, (n,); None where they are weighted or all kept."""
+    def indices(self, n: int, generator: torch.Generator) -> Tensor | None:
+        """Return which examples are drawn, (n,), or None where they are weighted or all kept."""
         if self.kind == "blocks":
-            starts = self._starts(n)
+            starts = self.starts(n)
             chosen = starts[torch.randint(len(starts), (-(-n // self.block),), generator=generator)]
             return (chosen[:, None] + torch.arange(self.block)).flatten()[:n]
         if self.kind != "pairs":
@@ -46,8 +46,8 @@ class Draw:
             drawn[members] = members[torch.randint(len(members), (len(members),), generator=generator)]
         return drawn
 
-    def weight(self, n: int, generator: torch.Generator) -> Tensor | None:
-        """How often each example counts, (n,) with mean one; None where examples are drawn."""
+    def weights(self, n: int, generator: torch.Generator) -> Tensor | None:
+        """Return how often each example counts, (n,) with mean one, or None where examples are drawn."""
         if self.kind != "weights":
             return None
         weight = torch.rand(n, generator=generator, dtype=torch.float64).log().neg()
@@ -59,21 +59,24 @@ class Draw:
         labels = torch.zeros(n, dtype=torch.long) if self.strata is None else self.strata
         return [(labels == k).nonzero().flatten() for k in labels.unique()]
 
-    def _starts(self, n: int) -> Tensor:
-        """Where a block may begin: whole, and inside one recording."""
+    def starts(self, n: int) -> Tensor:
+        """Return the indices at which a block may begin: it lies inside one recording.
+
+        Raises:
+            ValueError: where none fits
+        """
         first = torch.arange(max(0, n - self.block + 1))
         if self.groups is not None:
-            change = torch.cat([torch.zeros(1, dtype=torch.long), (self.groups[1:] != self.groups[:-1]).long()]).cumsum(
-                0
-            )
-            first = first[change[first] == change[first + self.block - 1]]
+            recording = torch.zeros(n, dtype=torch.long)
+            recording[1:] = (self.groups[1:] != self.groups[:-1]).cumsum(0)
+            first = first[recording[first] == recording[first + self.block - 1]]
         if not len(first):
             raise ValueError(f"block must fit into the data, got {self.block} for {n} examples: take a shorter one")
         return first
 
 
 def overlap(x: Tensor) -> int:
-    """The width of inputs (n, width, ...) that are consecutive windows of one series, 1 for anything else."""
+    """Return the width of inputs (n, width, ...) that are consecutive windows of one series, 1 for anything else."""
     if x.ndim < 2 or len(x) < 2 or x.shape[1] < 2:
         return 1
     some = slice(0, 50)
@@ -81,7 +84,7 @@ def overlap(x: Tensor) -> int:
 
 
 def block_length(series) -> int:
-    """The block that estimates the variance of the mean of a series (T,) best.
+    """Return the length of blocks that estimates the variance of the mean of a series (T,) best.
 
     The rule of Politis and White (2004) with the correction of Patton, Politis and White (2009), for circular
     blocks: a flat-top estimate of the spectrum at zero and of its curvature, cut where correlations vanish.

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import mspace as ms
-from mspace.posterior import Draw, Moments, block_length
+from mspace.posterior import Resampler, block_length
+from mspace.posterior.bootstrap import Design, Moments
 
 descend = partial(torch.optim.SGD, lr=0.4)
 
@@ -110,25 +111,25 @@ def test_block_length_is_the_theoretical_one_for_ar1():
 
 
 def test_windows_of_a_series_get_blocks_of_at_least_a_window():
-    from mspace.posterior.bootstrap import _draw
-
     x = ms.windows(noise(300), 30)
     net = dense(30, 2, 30)
-    assert _draw(net, (x, x), F.mse_loss, "auto", "auto", "auto", None).block >= 30
-    assert _draw(net, (x.clone()[torch.randperm(271)],) * 2, F.mse_loss, "auto", "auto", "auto", None).block < 30
+    design, mixed = Design(2, "auto", "auto", "auto", None, 1), x.clone()[torch.randperm(271)]
+    assert design.resampler(net, (x, x), F.mse_loss).block >= 30
+    assert design.resampler(net, (mixed, mixed), F.mse_loss).block < 30
+    assert design.resampler(Sum(net), ((mixed, x), x), F.mse_loss).block >= 30
 
 
 @pytest.mark.parametrize("block", [1, 7, 40])
 def test_blocks_are_runs_and_stay_inside_recordings(block):
     groups = torch.cat([torch.zeros(50), torch.ones(63)]).long()
-    index = Draw("blocks", block, groups=groups).index(113, seeded())
+    index = Resampler("blocks", block, groups=groups).indices(113, seeded())
     assert len(index) == 113
     for run in index.split(block):
         assert (run.diff() == 1).all() and len(groups[run].unique()) == 1
 
 
 def test_every_start_is_as_likely():
-    index = torch.cat([Draw("blocks", 10).index(100, seeded(s))[::10] for s in range(400)])
+    index = torch.cat([Resampler("blocks", 10).indices(100, seeded(s))[::10] for s in range(400)])
     count = torch.bincount(index, minlength=91)
     assert len(count) == 91 and ((count - 4000 / 91).abs() < 5 * (4000 / 91) ** 0.5).all()
 
@@ -136,9 +137,9 @@ def test_every_start_is_as_likely():
 def test_strata_keep_their_counts():
     labels = torch.tensor([0] * 30 + [1] * 3 + [2] * 7)
     for seed in range(20):
-        drawn = labels[Draw("pairs", strata=labels).index(40, seeded(seed))]
+        drawn = labels[Resampler("pairs", strata=labels).indices(40, seeded(seed))]
         assert torch.equal(torch.bincount(drawn), torch.bincount(labels))
-        weight = Draw("weights", strata=labels).weight(40, seeded(seed))
+        weight = Resampler("weights", strata=labels).weights(40, seeded(seed))
         assert torch.isclose(weight[labels == 1].sum(), torch.tensor(3.0).double()) and torch.isclose(
             weight.mean(), torch.tensor(1.0).double()
         )
@@ -164,6 +165,35 @@ def boot(small, **options):
     return ms.bootstrap(
         net, data, F.mse_loss, **({"n_models": 6, "epochs": 2, "generator": seeded(), "chunk": 2} | options)
     )
+
+
+class Sum(nn.Module):
+    """Takes two inputs, whose sum another network reads."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, a, b):
+        return self.net(a + b)
+
+
+@pytest.mark.parametrize("options", [{}, {"resample": "weights"}, {"block": "auto"}, {"init": "independent"}], ids=str)
+@pytest.mark.parametrize("kind", [tuple, dict])
+def test_several_inputs_are_resampled_together(small, options, kind):
+    net, (x, y) = small
+    half = noise(60, 4, seed=8)
+    inputs = {"b": half, "a": x - half} if kind is dict else (x - half, half)
+    alike = {"align": None, "chunk": 3}
+    ours, theirs = (boot((m, (z, y)), **options | alike) for m, z in ((Sum(net), inputs), (net, x)))
+    for name, value in theirs.parameters.items():
+        assert (ours.parameters[f"net.{name}"] - value).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("call", [ms.bootstrap, ms.bootstrap_neurons])
+def test_a_misspelt_option_is_named_with_the_function_called(small, call):
+    with pytest.raises(TypeError, match=rf"^{call.__name__}\(\) got an unexpected keyword argument 'epohcs'"):
+        call(*small, F.mse_loss, *(["0"] if call is ms.bootstrap_neurons else []), epohcs=3)
 
 
 def same_bits(a, b):
@@ -318,7 +348,7 @@ def test_failed_members_are_counted_and_left_out(small):
         ({"block": 0}, "block"),
         ({"strata": torch.zeros(5)}, "label for each of the 60"),
         ({"groups": torch.arange(60), "block": 2}, "take a shorter one"),
-        ({"seeds": [1]}, "set by bootstrap itself"),
+        ({"optimizer": torch.optim.LBFGS, "store": "nowhere"}, "LBFGS mixes parameters"),
         ({"epochs": -1}, "epochs"),
         ({"align": "rotation", "init": "independent"}, "group must be one of"),
     ],
