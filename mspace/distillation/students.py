@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from ..checks import check_data, check_int, check_real, n_examples, take
 from ..network.hooks import evaluation_mode, output_of
@@ -88,7 +88,7 @@ def distill(
         if mix > 0:
             outputs = teacher_outputs(teacher, x, n_samples=n_samples, generator=generator)
             target, noise = _mixed_targets(teacher, y, outputs, noise, mix)
-    target = target.to(dtype) if target.is_floating_point() else target
+    target = tree_map(lambda t: t.to(dtype) if t.is_floating_point() else t, target)
     posterior = variational(
         student, (x, target), cost, family=family, layers=layers, prior=prior, prior_precision=prior_precision,
         noise=noise, train_rest=train_rest, draws=draws, epochs=epochs, batch_size=batch_size, optimizer=optimizer,
@@ -100,15 +100,15 @@ def distill(
 
 
 class SoftTargetLoss:
-    """The loss of an output (B, C) against targets (B, 1 + C): the class, and the teacher's probabilities at T."""
+    """The loss of outputs (B, C) against targets: the classes (B,), and the teacher's probabilities (B, C) at T."""
 
     def __init__(self, temperature: float, mix: float):
         self.temperature, self.mix = temperature, mix
 
-    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
-        t, soft = self.temperature, target[:, 1:]
+    def __call__(self, output: Tensor, target: tuple[Tensor, Tensor]) -> Tensor:
+        t, (labels, soft) = self.temperature, target
         loss = self.mix * t**2 * F.kl_div(F.log_softmax(output / t, 1), soft, reduction="batchmean")
-        return loss if self.mix == 1 else (1 - self.mix) * F.cross_entropy(output, target[:, 0].long()) + loss
+        return loss if self.mix == 1 else (1 - self.mix) * F.cross_entropy(output, labels) + loss
 
 
 @torch.no_grad()
@@ -142,14 +142,13 @@ def teacher_outputs(
     return torch.cat([outputs(take(x, slice(i, i + step))) for i in range(0, n_examples(x), step)])
 
 
-def _soft_targets(y: Tensor | None, soft: Tensor) -> Tensor:
-    if y is None:
-        return torch.cat([torch.zeros_like(soft[:, :1]), soft], 1)
+def _soft_targets(y: Tensor | None, soft: Tensor) -> tuple[Tensor, Tensor]:
+    y = torch.zeros(len(soft), dtype=torch.long) if y is None else y
     if y.ndim != 1 or y.min() < 0 or y.max() >= soft.shape[1]:
         raise ValueError(
             f"data must have classes (B,) from 0 to {soft.shape[1] - 1}, as the teacher, got {tuple(y.shape)}"
         )
-    return torch.cat([y.to(soft)[:, None], soft], 1)
+    return y.long(), soft
 
 
 def _mixed_targets(teacher, y: Tensor | None, outputs: Tensor, noise, mix: float) -> tuple[Tensor, float]:
