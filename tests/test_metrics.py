@@ -292,7 +292,7 @@ def test_fisher_rao_of_equal_covariances(n):
 @pytest.mark.parametrize("n", [2, 3, 5])
 def test_fisher_rao_is_the_length_of_its_geodesic(n):
     """The path leads from one Gaussian to the other, and its length by the Fisher information is the distance."""
-    from mspace.metrics.geodesics import arrive, nearest, velocity
+    from mspace.metrics.fisher_rao import arrive, nearest, velocity
 
     p = population(2, n, floor=0.5)
     lower = torch.linalg.cholesky(p.cov[0])
@@ -560,7 +560,7 @@ def test_a_start_changes_the_way_and_not_the_goal(metric):
 
 
 def test_a_start_saves_iterations(monkeypatch):
-    import mspace.metrics.barycenters as module
+    import mspace.metrics.wasserstein as module
 
     steps, average = [], module._average
     monkeypatch.setattr(module, "_average", lambda *args: steps.append(1) or average(*args))
@@ -572,7 +572,7 @@ def test_a_start_saves_iterations(monkeypatch):
 
 
 def test_extrapolation_saves_iterations(monkeypatch):
-    import mspace.metrics.barycenters as module
+    import mspace.metrics.wasserstein as module
 
     steps, average = [], module._average
     monkeypatch.setattr(module, "_average", lambda *args: steps.append(1) or average(*args))
@@ -587,7 +587,7 @@ def test_a_flat_start_is_left():
 
 
 def test_barycenters_that_do_not_settle_are_said(monkeypatch):
-    import mspace.metrics.barycenters as module
+    import mspace.metrics.wasserstein as module
 
     monkeypatch.setattr(module, "ITERATIONS", 3)
     with pytest.warns(RuntimeWarning, match="1 of 1 barycenters still move after 3 iterations"):

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from ..checks import check_int
 from ..network.symmetry import Symmetry, symmetry_of
 from ..training.ensemble import Ensemble
-from .networks import align_networks
-from .samples import align_samples
+from .ensembles import align_networks, align_samples
 from .wiring import links_of
 
 __all__ = ["Symmetry", "align", "symmetry_of"]

@@ -4,12 +4,11 @@
 `euclidean` sees means alone; `functional` compares what neurons compute. A `Metric` of one's own is two functions.
 """
 
-from .bias import debiased, split_half
 from .euclidean import euclidean, functional
 from .fisher_rao import fisher_rao, fisher_rao_bounds
 from .information import hellinger, jeffreys
 from .metric import Metric
-from .testing import MergeTest, merge_test
+from .tests import MergeTest, debiased, merge_test, split_half
 from .wasserstein import geodesic, wasserstein2
 
 __all__ = [

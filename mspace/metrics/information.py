@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ..neurons import NeuronDistribution
-from .barycenters import members_of
 from .metric import Metric
+from .wasserstein import members_of
 
 __all__ = ["hellinger", "jeffreys", "require_full_rank", "whiten"]
 

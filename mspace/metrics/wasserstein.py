@@ -1,9 +1,12 @@
-"""The 2-Wasserstein distance between Gaussian neurons, and the straight line it draws between two of them."""
+"""The Wasserstein distance of Gaussians: the Bures metric of covariances, geodesics and barycenters."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from numbers import Real
 
 import torch
@@ -11,11 +14,128 @@ from torch import Tensor
 
 from ..neurons import NeuronDistribution
 from . import closed
-from .barycenters import wasserstein_center
-from .bures import Factored, align_roots, cross_terms, gap, nuclear
 from .metric import Metric, checked
 
-__all__ = ["geodesic", "wasserstein2"]
+__all__ = [
+    "Factored",
+    "align_roots",
+    "cross_terms",
+    "gap",
+    "geodesic",
+    "members_of",
+    "nuclear",
+    "wasserstein2",
+    "wasserstein_center",
+]
+
+EPS = torch.finfo(torch.float64).eps
+DOUBTFUL = 1e-10  # of the largest eigenvalue: below, its square root has lost too many digits
+
+
+@dataclass(frozen=True, eq=False)
+class Factored:
+    """A population with what all its pairs share: eigenvalues that are rounding are exactly zero."""
+
+    mean: Tensor  # (m, n)
+    cov: Tensor  # (m, n, n)
+    power: Tensor  # (m, n), ascending
+    axes: Tensor  # (m, n, n)
+
+    @classmethod
+    def of(cls, neurons: NeuronDistribution, unit: float = 1.0) -> Factored:
+        """Measured in multiples of `unit`."""
+        cov = neurons.cov / unit**2
+        power, axes = torch.linalg.eigh(cov)
+        rounding = neurons.dim * EPS * power[:, -1:]
+        return cls(neurons.mean / unit, cov, torch.where(power > rounding, power, 0.0), axes)
+
+    @cached_property
+    def trace(self) -> Tensor:
+        return self.power.sum(1)
+
+    @cached_property
+    def rank(self) -> Tensor:
+        return (self.power > 0).sum(1)
+
+    @cached_property
+    def root(self) -> Tensor:
+        """F (m, n, r) with F F^T the covariance, r the largest rank there is."""
+        r = max(1, int(self.rank.max()))
+        return (self.axes * self.power.sqrt()[:, None])[..., -r:]
+
+    @cached_property
+    def columns(self) -> Tensor:
+        """The factors side by side, (n, m, r)."""
+        return self.root.movedim(0, 1).contiguous()
+
+    @cached_property
+    def adjugate(self) -> Tensor:
+        """Adjugates, (m, n^2); by eigenvalues, so that those of a low rank are exactly zero."""
+        others = torch.stack(
+            [
+                self.power[:, [j for j in range(self.power.shape[1]) if j != i]].prod(1)
+                for i in range(self.power.shape[1])
+            ],
+            1,
+        )
+        return ((self.axes * others[:, None]) @ self.axes.mT).flatten(1)
+
+    @cached_property
+    def minors(self) -> Tensor:
+        """All 2 x 2 minors, (m, n^2 (n - 1)^2 / 4), by eigenvalues too."""
+        i, j = torch.triu_indices(self.power.shape[1], self.power.shape[1], 1)
+        first, second = self.axes[:, i], self.axes[:, j]
+        axes = first[..., i] * second[..., j] - first[..., j] * second[..., i]
+        return ((axes * (self.power[:, i] * self.power[:, j])[:, None]) @ axes.mT).flatten(1)
+
+    @cached_property
+    def root_det(self) -> Tensor:
+        return self.power.sqrt().prod(1)
+
+    @cached_property
+    def flat(self) -> Tensor:
+        return self.cov.flatten(1)
+
+
+def cross_terms(a: Factored, b: Factored, rows: slice, cols: slice) -> tuple[Tensor, Tensor]:
+    """tr (S_i^1/2 S_j S_i^1/2)^1/2 for a block of pairs, and where rounding may have spoilt it: `nuclear` knows."""
+    n = a.mean.shape[1]
+    return closed.FORMS.get(n, _general)(a, b, rows, cols)
+
+
+def _general(a, b, rows, cols):
+    """Singular values of F_i^T F_j, r x r, by their squares: twice as fast, and precise where none is small."""
+    blocks = [(f.T @ b.columns[:, cols].flatten(1)).view(f.shape[1], -1, b.root.shape[2]) for f in a.root[rows]]
+    cross = torch.stack(blocks).movedim(2, 1)
+    cross = cross if cross.shape[2] <= cross.shape[3] else cross.mT
+    power = torch.linalg.eigvalsh(cross @ cross.mT).clamp_(min=0)
+    least = torch.minimum(a.rank[rows, None], b.rank[cols]).clamp(min=1)
+    smallest = power.gather(-1, (power.shape[-1] - least)[..., None])[..., 0]
+    sure = power * (power > power.shape[-1] * EPS * power[..., -1:])
+    return sure.sqrt().sum(-1), smallest < DOUBTFUL * power[..., -1]
+
+
+def nuclear(a: Factored, b: Factored, i: Tensor, j: Tensor) -> Tensor:
+    """The same for some pairs, slower and to the last digit: the sum of singular values of F_i^T F_j."""
+    return torch.linalg.svdvals(a.root[i].mT @ b.root[j]).sum(-1)
+
+
+def align_roots(f: Tensor, g: Tensor) -> Tensor:
+    """G U, (b, n, r): the factors of the same covariances that come nearest to F (polar decomposition)."""
+    width = max(f.shape[-1], g.shape[-1])
+    f, g = (torch.nn.functional.pad(x, (0, width - x.shape[-1])) for x in (f, g))
+    left, _, right = torch.linalg.svd(g.mT @ f)
+    return g @ (left @ right)
+
+
+def gap(a: Factored, b: Factored, i: Tensor, j: Tensor) -> Tensor:
+    """tr S_i + tr S_j - 2 tr (...)^1/2 for some pairs as a sum of squares, so that near ones keep their digits."""
+    f, g = a.root[i], b.root[j]
+    aligned = align_roots(f, g)
+    f = torch.nn.functional.pad(f, (0, aligned.shape[-1] - f.shape[-1]))
+    found = (f - aligned).square().sum((1, 2))
+    return torch.where((a.cov[i] == b.cov[j]).all((1, 2)), 0.0, found)
+
 
 NEAR = 1e-6  # of the traces: a smaller squared distance is computed without cancellation
 BLOCK = 1 << 15  # pairs at once where they cost a few numbers each: stays in cache
@@ -99,9 +219,6 @@ def _unit(p: NeuronDistribution, q: NeuronDistribution) -> float:
     return 2.0 ** round(math.log2(largest) / 2) if largest > 0 else 1.0
 
 
-wasserstein2 = Metric(_distance, wasserstein_center, name="wasserstein2")
-
-
 def geodesic(p: NeuronDistribution, q: NeuronDistribution, t: float) -> NeuronDistribution:
     """The neurons at a share t of the way from each neuron of p to the one of q with the same number.
 
@@ -122,3 +239,77 @@ def geodesic(p: NeuronDistribution, q: NeuronDistribution, t: float) -> NeuronDi
     f = torch.nn.functional.pad(f, (0, aligned.shape[-1] - f.shape[-1]))
     root = (1 - t) * f + t * aligned
     return NeuronDistribution((1 - t) * p.mean + t * q.mean, root @ root.mT)
+
+
+TOLERANCE, ITERATIONS, STILL = 1e-10, 1000, 1e-6
+RISKY = 1e-5  # of the largest eigenvalue: below, rounding would show above the tolerance
+
+
+def wasserstein_center(p: NeuronDistribution, weights: Tensor, start: NeuronDistribution | None) -> NeuronDistribution:
+    """Means of the means, and covariances by the fixed point of Alvarez-Esteban et al. (2016).
+
+    Its step S <- S^-1/2 (sum of w_i (S^1/2 S_i S^1/2)^1/2)^2 S^-1/2 is taken on a factor X of S = X X^T, where it
+    reads X <- sum of w_i F_i U_i: the factors of the members, turned to lie nearest to X. That needs no inverse, so
+    singular covariances are welcome, and factors may be narrow. Steps are extrapolated (Nesterov), and restart where
+    they go uphill, until X changes by less than 1e-10 of itself.
+    """
+    mean = weights @ p.mean
+    if not torch.triu(p.cov, 1).any():  # these commute: the standard deviations are averaged
+        return NeuronDistribution(mean, torch.diag_embed((weights @ p.cov.diagonal(dim1=1, dim2=2).sqrt()) ** 2))
+    first = torch.einsum("km,mij->kij", weights, p.cov) if start is None else start.cov
+    power, axes = torch.linalg.eigh(first)
+    root = _fixed_point(Factored.of(p).root, weights, axes * power.clamp(min=0).sqrt()[:, None])
+    return NeuronDistribution(mean, root @ root.mT)
+
+
+def _fixed_point(factors: Tensor, weights: Tensor, root: Tensor) -> Tensor:
+    found, active = root.clone(), torch.arange(len(root))
+    before, ahead, pace = root, root, torch.ones(len(root), 1, 1, dtype=root.dtype)
+    center, member, weight = members_of(weights)
+    for _ in range(ITERATIONS):
+        new = _average(factors[member], ahead, center, weight)
+        found[active] = new
+        change = (new - before).norm(dim=(1, 2)) / new.norm(dim=(1, 2)).clamp(min=torch.finfo(new.dtype).tiny)
+        moving = change > TOLERANCE
+        if not moving.any():
+            return found
+        uphill = ((ahead - new) * (new - before)).sum((1, 2), keepdim=True) > 0
+        pace = torch.where(uphill, 1.0, pace)
+        faster = (1 + (1 + 4 * pace**2).sqrt()) / 2
+        ahead = new + (pace - 1) / faster * (new - before)
+        kept = moving[center]
+        center, member, weight = (moving.cumsum(0) - 1)[center[kept]], member[kept], weight[kept]
+        active, before, ahead, pace = active[moving], new[moving], ahead[moving], faster[moving]
+    if (change > STILL).any():
+        warnings.warn(
+            f"{int((change > STILL).sum())} of {len(root)} barycenters still move after {ITERATIONS} iterations, by "
+            f"{float(change.max()):.1e} of themselves: their covariances are far from each other and nearly singular",
+            RuntimeWarning,
+        )
+    return found
+
+
+def _average(factors: Tensor, root: Tensor, center: Tensor, weight: Tensor) -> Tensor:
+    """Means of the factors, each turned to lie nearest to the root of its center."""
+    turned = factors @ _polar(factors.mT @ root[center])
+    return torch.zeros_like(root).index_add_(0, center, weight[:, None, None] * turned)
+
+
+def _polar(cross: Tensor) -> Tensor:
+    """The orthonormal rows nearest to those of (b, r, R), r <= R: by squares, twice as fast, where these are safe."""
+    power, axes = torch.linalg.eigh(cross @ cross.mT)
+    found = (axes / power.clamp(min=torch.finfo(power.dtype).tiny).sqrt()[:, None]) @ (axes.mT @ cross)
+    risky = ~(power[:, 0] > RISKY * power[:, -1])
+    if risky.any():
+        left, _, right = torch.linalg.svd(cross[risky], full_matrices=False)
+        found[risky] = left @ right
+    return found
+
+
+def members_of(weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The pairs that count: numbers of center and member, and the weight."""
+    center, member = weights.nonzero(as_tuple=True)
+    return center, member, weights[center, member]
+
+
+wasserstein2 = Metric(_distance, wasserstein_center, name="wasserstein2")

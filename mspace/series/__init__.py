@@ -1,8 +1,7 @@
 """Time series: trajectories, decoding, honest evaluation (the paper's section 2)."""
 
-from .baselines import persistence, ridge_ar, seasonal_naive
 from .evaluation import Skill, rolling_origin
-from .forecasting import forecast
+from .forecasting import forecast, persistence, ridge_ar, seasonal_naive
 from .gaps import interpolate, mask_features, missing_mask
 from .scaling import normalized_windows, standardize, with_instance_norm
 from .trajectories import autocorrelation, average, dominant_period, split, windows

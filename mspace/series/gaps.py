@@ -11,7 +11,9 @@ from ..checks import as_series, check_int
 __all__ = ["interpolate", "mask_features", "missing_mask"]
 
 
-def missing_mask(*shape: int, share: float | Tensor, length: int = 1, generator: torch.Generator | None = None) -> Tensor:
+def missing_mask(
+    *shape: int, share: float | Tensor, length: int = 1, generator: torch.Generator | None = None
+) -> Tensor:
     """Which samples of (..., n) stay when a share of them is lost at random, in outages of `length`: booleans.
 
     Args:
