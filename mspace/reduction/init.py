@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from .._linalg import factor_psd
 from ..checks import check_finite, check_fraction, check_int
-from ..metrics.testing import merge_test
-from ..network.hooks import batches, evaluation_mode, seen
-from ..network.layers import patches, read_columns
+from ..metrics.tests import merge_test
+from ..network.layers import read_columns
 from ..network.surgery import plain
 from ..network.symmetry import Symmetry, symmetry_of
 from .compression import Site, free_like, site_of
@@ -139,10 +138,6 @@ def _turned(rows: Tensor, free: Symmetry) -> Tensor:
 
 def _root(model: nn.Module, name: str, inputs) -> Tensor:
     """Return R with R R^T the second moment of the layer's inputs and a one."""
-    layer, total, count = model.get_submodule(name), torch.zeros(()), 0
-    with evaluation_mode(model), torch.no_grad():
-        for part in batches(inputs):
-            x = patches(layer, seen(model, [name], part)[name].input)
-            x = torch.cat([x, x.new_ones(len(x), 1)], 1)
-            total, count = total + (x.T @ x).cpu(), count + len(x)
-    return factor_psd(total / count)
+    moments = moments_of(model, model, name, inputs)
+    wide = 1 + moments.size
+    return factor_psd(moments.square[:wide, :wide].roll((-1, -1), (0, 1)) / moments.square[0, 0])
