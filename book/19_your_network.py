@@ -402,22 +402,20 @@ TextTable(
 
 # %%
 net, x = nets[0], images[learn[0]]
-twelve = select_units(net, "9", 12, "11", calibration=x)
+
+
+def pick(layer="9", k=12, images=x):
+    """Units of a layer that "11" is to read."""
+    return select_units(net, layer, k, "11", calibration=images)
+
+
 mistakes = {
-    "feeds is not the next layer": lambda: select_units(
-        net, "4", 12, "11", calibration=x
-    ),
-    "reduction of another layer": lambda: ms.compress(net, "4", twelve, "9"),
-    "a layer that is no layer": lambda: select_units(
-        net, "10", 12, "11", calibration=x
-    ),
-    "flattened images": lambda: select_units(
-        net, "9", 12, "11", calibration=x.flatten(1)
-    ),
-    "more neurons than there are": lambda: select_units(
-        net, "9", 65, "11", calibration=x
-    ),
-    "a missing value": lambda: select_units(net, "9", 12, "11", calibration=x / 0),
+    "feeds is not the next layer": lambda: pick("4"),
+    "reduction of another layer": lambda: ms.compress(net, "4", pick(), "9"),
+    "a layer that is no layer": lambda: pick("10"),
+    "flattened images": lambda: pick(images=x.flatten(1)),
+    "more neurons than there are": lambda: pick(k=65),
+    "a missing value": lambda: pick(images=x / 0),
 }
 for what, mistake in mistakes.items():
     try:
