@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from mspace.alignment import Symmetry, align, symmetry_of
+from mspace.alignment import align
 from mspace.alignment.procrustes import gauge, medoid
 from mspace.alignment.wiring import links_of, read
 from mspace.models import OrthogonalAutoencoder, mlp
+from mspace.network.symmetry import Symmetry, symmetry_of
 from mspace.training.ensemble import Ensemble
 
 N, UNITS = 6, 12

@@ -13,13 +13,13 @@ from torch import nn
 
 from mspace.clustering import (
     KMeans,
-    QuadraticLoss,
     Stability,
     kmeans,
     loss_curve,
     resampled,
 )
 from mspace.clustering.communities import as_distances, gaussian_cloud
+from mspace.clustering.last_layer import QuadraticLoss
 from mspace.metrics import Metric, euclidean, fisher_rao, functional, hellinger, jeffreys, wasserstein2
 from mspace.neurons import NeuronDistribution
 

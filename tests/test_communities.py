@@ -8,8 +8,9 @@ import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score
 
-from mspace.clustering import communities, modularity, neighbor_graph, resampled
+from mspace.clustering import communities, modularity, resampled
 from mspace.clustering.communities import _gaussian as null_clouds
+from mspace.clustering.communities import gaussian_cloud, neighbor_graph
 from mspace.metrics import wasserstein2
 from mspace.neurons import NeuronDistribution
 
@@ -60,12 +61,14 @@ def test_communities_of_covariances():
     root = torch.diag_embed(torch.full((3, 3), 0.3) + 2 * torch.eye(3))[label] + 0.1 * noise(30, 3, 3)
     p = NeuronDistribution(torch.zeros(30, 3), root @ root.mT)
 
-    def shuffled(generator):
-        """Distances of neurons whose numbers were dealt anew, each by itself."""
-        dealt = torch.stack([r[torch.randperm(30, generator=generator)] for r in root.flatten(1).T], 1)
-        return wasserstein2(NeuronDistribution(p.mean, dealt.reshape(root.shape) @ dealt.reshape(root.shape).mT))
+    def one_cloud(generator):
+        """Distances of neurons whose roots are one Gaussian cloud with the mean and covariance of these."""
+        vectors = root.flatten(1)
+        _, size, axes = torch.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
+        drawn = (vectors.mean(0) + gaussian_cloud(30, size, generator) @ axes).reshape(root.shape)
+        return wasserstein2(NeuronDistribution(p.mean, drawn @ drawn.mT))
 
-    for null in (None, shuffled):
+    for null in (None, one_cloud):
         found = communities(wasserstein2(p), n_null=30, null=null, generator=seeded())
         assert same(found.labels, label) and found.z_score > 3
 

@@ -14,7 +14,6 @@ from mspace.metrics import (
     debiased,
     euclidean,
     fisher_rao,
-    fisher_rao_bounds,
     functional,
     geodesic,
     hellinger,
@@ -23,6 +22,7 @@ from mspace.metrics import (
     split_half,
     wasserstein2,
 )
+from mspace.metrics.fisher_rao import fisher_rao_bounds
 from mspace.neurons import NeuronDistribution
 
 EVERY = [euclidean, wasserstein2, jeffreys, hellinger, fisher_rao]

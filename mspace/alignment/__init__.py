@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import overload
 
 from torch import Tensor, nn
 
 from ..checks import check_int
-from ..network.symmetry import Symmetry, symmetry_of
 from ..training.ensemble import Ensemble
 from .ensembles import align_networks, align_samples
 from .wiring import links_of
 
-__all__ = ["Symmetry", "align", "symmetry_of"]
+__all__ = ["align"]
 
 GROUPS = ("permutation", "orthogonal", "linear")
+
+
+@overload
+def align(
+    ensemble_or_samples: Ensemble,
+    to: int | nn.Module | None = None,
+    *,
+    group: str = "permutation",
+    layer: str | Sequence[str] | None = None,
+    feeds: str | Sequence[str] | None = None,
+    activation: nn.Module | Callable[[Tensor], Tensor] | None = None,
+    sweeps: int = 20,
+) -> Ensemble: ...
+
+
+@overload
+def align(
+    ensemble_or_samples: Tensor,
+    to: int | Tensor | None = None,
+    *,
+    group: str = "permutation",
+    signs: bool = False,
+    sweeps: int = 20,
+) -> Tensor: ...
 
 
 def align(

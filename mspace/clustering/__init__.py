@@ -4,19 +4,17 @@
 nor does `scipy.cluster.hierarchy.linkage(squareform(metric(neurons)), "average")`.
 """
 
-from .communities import Communities, communities, modularity, neighbor_graph
+from .communities import Communities, communities, modularity
 from .kmeans import KMeans
-from .last_layer import QuadraticLoss, loss_curve
+from .last_layer import loss_curve
 from .stability import Stability, resampled
 
 __all__ = [
     "Communities",
     "KMeans",
-    "QuadraticLoss",
     "Stability",
     "communities",
     "loss_curve",
     "modularity",
-    "neighbor_graph",
     "resampled",
 ]

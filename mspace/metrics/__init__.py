@@ -5,19 +5,17 @@
 """
 
 from .euclidean import euclidean, functional
-from .fisher_rao import fisher_rao, fisher_rao_bounds
+from .fisher_rao import fisher_rao
 from .information import hellinger, jeffreys
 from .metric import Metric
-from .tests import MergeTest, debiased, merge_test, split_half
+from .tests import debiased, merge_test, split_half
 from .wasserstein import geodesic, wasserstein2
 
 __all__ = [
-    "MergeTest",
     "Metric",
     "debiased",
     "euclidean",
     "fisher_rao",
-    "fisher_rao_bounds",
     "functional",
     "geodesic",
     "hellinger",

@@ -8,7 +8,7 @@ from .online import online
 from .predict import Prediction, calibration, predict
 from .resampling import Resampler, block_length
 from .sandwich import sandwich
-from .variational import kl_divergence, variational, variational_ensemble
+from .variational import variational, variational_ensemble
 
 __all__ = [
     "Block",
@@ -20,7 +20,6 @@ __all__ = [
     "bootstrap_neurons",
     "calibration",
     "hessian",
-    "kl_divergence",
     "laplace",
     "online",
     "predict",
