@@ -22,7 +22,8 @@ from mspace.distillation.places import units_of
 from mspace.distillation.students import SoftTargetLoss, teacher_outputs
 from mspace.models import mlp
 from mspace.network.parameters import flatten, positions, unflatten
-from mspace.posterior import Block, GaussianPosterior, kl_divergence, laplace, variational
+from mspace.posterior import Block, GaussianPosterior, laplace, variational
+from mspace.posterior.variational.priors import kl_divergence
 
 
 def normal(*shape, seed=0):

@@ -86,17 +86,9 @@ def bootstrap(
         RuntimeWarning: when members failed (a loss that is not finite or above three times the median) and
             were left out
     """
-    chunks = _chunks(
-        model,
-        data,
-        loss,
-        Design(n_models, resample, block, strata, groups, chunk),
-        TrainingOptions(init, _order(resample, init), epochs, batch_size, optimizer, validation, patience),
-        n_jobs,
-        store,
-        generator,
-        progress,
-    )
+    design = Design(n_models, resample, block, strata, groups, chunk)
+    training = TrainingOptions(init, _order(resample, init), epochs, batch_size, optimizer, validation, patience)
+    chunks = _chunks(model, data, loss, design, training, n_jobs, store, generator, progress)
     return _align(_converged(Ensemble.cat(list(chunks))), model, init, align)
 
 
@@ -131,17 +123,9 @@ def bootstrap_neurons(
     a chunk. Options as in `bootstrap`.
     """
     weight_of(model, layer, axis=axis)  # a layer that is not there is named before any training
-    chunks = _chunks(
-        model,
-        data,
-        loss,
-        Design(n_models, resample, block, strata, groups, chunk),
-        TrainingOptions(init, _order(resample, init), epochs, batch_size, optimizer, validation, patience),
-        n_jobs,
-        store,
-        generator,
-        progress,
-    )
+    design = Design(n_models, resample, block, strata, groups, chunk)
+    training = TrainingOptions(init, _order(resample, init), epochs, batch_size, optimizer, validation, patience)
+    chunks = _chunks(model, data, loss, design, training, n_jobs, store, generator, progress)
     parts = (_align(_converged(part, least=1), model, init, align) for part in chunks)
     return reduce(Moments.merge, (Moments.of(part.samples(layer, axis=axis)) for part in parts)).distribution()
 

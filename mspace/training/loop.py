@@ -106,20 +106,10 @@ def fit(
         ValueError: when the training diverged
     """
     ensemble = train_ensemble(
-        model,
-        data,
-        loss,
-        1,
-        init=init,
-        weights=None if weights is None else weights[None],
-        epochs=epochs,
-        batch_size=batch_size,
-        optimizer=optimizer,
-        validation=validation,
-        patience=patience,
-        generator=generator,
+        model, data, loss, 1, weights=None if weights is None else weights[None], init=init, epochs=epochs,
+        batch_size=batch_size, optimizer=optimizer, validation=validation, patience=patience, generator=generator,
         progress=progress,
-    )
+    )  # fmt: skip
     if ensemble.report["failed"][0]:
         raise ValueError(f"training diverged to the loss {float(ensemble.report['loss'][0])}: lower the learning rate")
     return ensemble[0].train(model.training)

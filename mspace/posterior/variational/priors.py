@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Real
 
 import torch
 from torch import Tensor
 
+from ..._linalg import is_full_rank
+from ...checks import check_real
 from ..gaussian import Block, GaussianPosterior
 from .families import Full, squares
 
@@ -23,11 +24,11 @@ class Isotropic:
         self.logdet = -self.size * math.log(precision)
 
     def weight(self, i: int) -> float:
-        """The precision inside the blocks of group i."""
+        """Return the precision inside the blocks of group i."""
         return self.precision
 
     def distance(self, means: Sequence[Tensor]) -> Tensor:
-        """Squared Mahalanobis distance of means (N, k, b) of all groups from the prior's, (N,)."""
+        """Return the squared Mahalanobis distance of means (N, k, b) of all groups from the prior's, (N,)."""
         return self.precision * sum(squares(m) for m in means)
 
 
@@ -60,22 +61,19 @@ class Given:
             self.weights = [torch.stack([inverse.cov(row) for row in i]).to(like) for i in indices]
 
     def weight(self, i: int) -> Tensor:
-        """The precision inside the blocks of group i, (k, b, b), or (k, b) for a diagonal family."""
+        """Return the precision inside the blocks of group i, (k, b, b), or (k, b) for a diagonal family."""
         return self.weights[i]
 
     def distance(self, means: Sequence[Tensor]) -> Tensor:
-        """Squared Mahalanobis distance of means (N, k, b) of all groups from the prior's, (N,)."""
+        """Return the squared Mahalanobis distance of means (N, k, b) of all groups from the prior's, (N,)."""
         away = torch.cat([m.flatten(1) for m in means], 1) - self.mean
         return sum(squares(white @ away[:, at, None]) for at, white in self.whiten)
 
 
 def prior_of(prior, precision, template, indices, diagonal: bool, like: Tensor) -> Isotropic | Given:
-    """The prior that was asked for; indices (k, b) are those of the random groups."""
+    """Return the prior that was asked for; indices (k, b) are those of the random groups."""
     if prior is None:
-        precision = 1.0 if precision is None else precision
-        if not isinstance(precision, Real) or not 0 < precision < math.inf:
-            raise ValueError(f"prior_precision must be a positive number, got {precision!r}")
-        return Isotropic(indices, float(precision))
+        return Isotropic(indices, check_real(1.0 if precision is None else precision, "prior_precision"))
     if not isinstance(prior, GaussianPosterior):
         raise ValueError(f"prior must be a GaussianPosterior or None, got {type(prior).__name__}")
     if precision is not None:
@@ -87,7 +85,7 @@ def prior_of(prior, precision, template, indices, diagonal: bool, like: Tensor) 
 
 
 def kl_divergence(posterior: GaussianPosterior, prior: GaussianPosterior | None = None, *, prior_precision=None):
-    """KL(posterior || prior) in nats over the parameters that are random in `posterior`, a float.
+    """Return KL(posterior || prior) in nats over the parameters that are random in `posterior`, a float.
 
     Args:
         prior: of the same parameters; if None, N(0, 1 / prior_precision) for each, by default with precision 1
@@ -98,12 +96,12 @@ def kl_divergence(posterior: GaussianPosterior, prior: GaussianPosterior | None 
     if not posterior.blocks:
         raise ValueError("posterior has no random parameters, so there is nothing to compare")
     indices = [b.index for b in posterior.blocks]
-    found = prior_of(prior, prior_precision, posterior.template, indices, False, posterior.mean)
+    prior = prior_of(prior, prior_precision, posterior.template, indices, False, posterior.mean)
     roots = [b.root()[None] for b in posterior.blocks]
     logdet = sum(torch.linalg.eigvalsh(b.cov).clamp(min=0).log().sum() for b in posterior.blocks)
-    trace = sum(Full.trace(r, found.weight(i)) for i, r in enumerate(roots))
-    away = found.distance([posterior.mean[i][None] for i in indices])
-    return float(trace + away - found.size + found.logdet - logdet) / 2
+    trace = sum(Full.trace(r, prior.weight(i)) for i, r in enumerate(roots))
+    away = prior.distance([posterior.mean[i][None] for i in indices])
+    return float(trace + away - prior.size + prior.logdet - logdet) / 2
 
 
 def _must_cover(prior: GaussianPosterior, order: Tensor) -> None:
@@ -119,15 +117,14 @@ def _must_cover(prior: GaussianPosterior, order: Tensor) -> None:
 
 
 def _root(block: Block, prior: GaussianPosterior) -> Tensor:
-    """The Cholesky factor, where there is one."""
-    power = torch.linalg.eigvalsh(block.cov)
-    bad = power[:, 0] <= power[:, -1] * block.cov.shape[1] * torch.finfo(power.dtype).eps
+    """Return the Cholesky factors, or refuse a singular prior."""
+    bad = ~is_full_rank(block.cov)
     if bad.any():
         at = torch.zeros_like(prior.mean)
         at[block.index[bad][0]] = 1
         names = ", ".join(k for k, v in prior.named(at).items() if v.any())
         raise ValueError(
-            f"prior is singular in {names} (eigenvalues {power[bad][0, 0]:.2g} to {power[bad][0, -1]:.2g}), so every "
-            "posterior is infinitely far from it: damp it, or leave those parameters out of layers="
+            f"prior is singular in {names}, so every posterior is infinitely far from it: damp it, or leave those "
+            "parameters out of layers="
         )
     return torch.linalg.cholesky(block.cov)
