@@ -23,7 +23,7 @@ from mspace.distillation.students import SoftTargetLoss, teacher_outputs
 from mspace.models import mlp
 from mspace.network.parameters import flatten, positions, unflatten
 from mspace.posterior import Block, GaussianPosterior, laplace, variational
-from mspace.posterior.variational.priors import kl_divergence
+from mspace.posterior.variational.families import kl_divergence
 
 
 def normal(*shape, seed=0):

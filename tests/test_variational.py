@@ -14,9 +14,8 @@ from mspace.network.parameters import blocks_of, positions
 from mspace.posterior import Block, GaussianPosterior
 from mspace.posterior.predict import Prediction, calibration, predict
 from mspace.posterior.variational import descent, networks, variational, variational_ensemble
-from mspace.posterior.variational.families import Diagonal, Full, LowRank, columns_of
+from mspace.posterior.variational.families import Diagonal, Full, LowRank, columns_of, kl_divergence
 from mspace.posterior.variational.networks import Group, LocalNetwork, SampledNetwork, network_of
-from mspace.posterior.variational.priors import kl_divergence
 from mspace.training import Ensemble, train_ensemble
 
 NOISE, PRECISION = 0.25, 2.0

@@ -1,17 +1,22 @@
-"""Families of Gaussians whose covariance is trained: Sigma = S R R^T S, S the scale of every number on its own.
+"""Families of Gaussians whose covariance is trained, and their Kullback-Leibler divergence from Gaussian priors.
 
-What stands in R is a correlation, of order one whatever the units.
+Sigma = S R R^T S, with S the scale of every number by itself. In R stands a correlation, of order one whatever the units.
 Everything is batched: N posteriors side by side, each of k blocks (neurons) of b numbers.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["FAMILIES", "Diagonal", "Full", "LowRank", "columns_of", "squares"]
+from ..._linalg import is_full_rank
+from ...checks import check_real
+from ..gaussian import Block, GaussianPosterior
+
+__all__ = ["FAMILIES", "Diagonal", "Full", "LowRank", "columns_of", "kl_divergence", "prior_of", "squares"]
 
 SPEED = 10.0  # numbers of order one are kept divided by this, so that a rate that suits weights moves them in time
 FAMILIES = ("full", "diagonal", "low_rank", "block")
@@ -190,3 +195,117 @@ def columns_of(index: Tensor, sizes: Sequence[int], blocks: int | Sequence[int] 
     if not isinstance(blocks, int) and sum(blocks) != b:
         raise ValueError(f"blocks must sum to {b}, the parameters of a neuron with its bias, got {list(blocks)}")
     return list(torch.arange(b).split(blocks if isinstance(blocks, int) else list(blocks)))
+
+
+class Isotropic:
+    """Every parameter N(0, 1 / precision) by itself."""
+
+    def __init__(self, indices: Sequence[Tensor], precision: float):
+        self.precision, self.size = precision, sum(i.numel() for i in indices)
+        self.logdet = -self.size * math.log(precision)
+
+    def weight(self, i: int) -> float:
+        """Return the precision inside the blocks of group i."""
+        return self.precision
+
+    def distance(self, means: Sequence[Tensor]) -> Tensor:
+        """Return the squared Mahalanobis distance of means (N, k, b) of all groups from the prior's, (N,)."""
+        return self.precision * sum(squares(m) for m in means)
+
+
+class Given:
+    """Another posterior, of which only the parameters that are random here are looked at (its marginal).
+
+    Only precisions inside the blocks of the family enter the trace, so they are gathered once.
+    """
+
+    def __init__(self, indices: Sequence[Tensor], prior: GaussianPosterior, diagonal: bool, like: Tensor):
+        order = torch.cat([i.reshape(-1) for i in indices])
+        self.size = len(order)
+        _must_cover(prior, order)
+        prior = prior.marginal(order.sort().values)
+        place = torch.empty_like(prior.mean, dtype=torch.long)
+        place[order] = torch.arange(self.size)
+        self.mean, self.logdet, self.whiten = prior.mean[order].to(like), 0.0, []
+        precisions = []
+        for block in prior.blocks:
+            root = _root(block, prior)
+            self.logdet += 2 * float(root.diagonal(dim1=1, dim2=2).log().sum())
+            white = torch.linalg.solve_triangular(root, torch.eye(root.shape[1]).double(), upper=False)
+            precisions.append(Block(block.index, white.mT @ white))
+            self.whiten.append((place[block.index], white.to(like)))
+        inverse = GaussianPosterior(prior.template, prior.mean, precisions)
+        if diagonal:
+            every = torch.cat([v.reshape(-1) for v in inverse.variance().values()])
+            self.weights = [every[i].to(like) for i in indices]
+        else:
+            self.weights = [torch.stack([inverse.cov(row) for row in i]).to(like) for i in indices]
+
+    def weight(self, i: int) -> Tensor:
+        """Return the precision inside the blocks of group i, (k, b, b), or (k, b) for a diagonal family."""
+        return self.weights[i]
+
+    def distance(self, means: Sequence[Tensor]) -> Tensor:
+        """Return the squared Mahalanobis distance of means (N, k, b) of all groups from the prior's, (N,)."""
+        away = torch.cat([m.flatten(1) for m in means], 1) - self.mean
+        return sum(squares(white @ away[:, at, None]) for at, white in self.whiten)
+
+
+def prior_of(prior, precision, template, indices, diagonal: bool, like: Tensor) -> Isotropic | Given:
+    """Return the prior that was asked for; indices (k, b) are those of the random groups."""
+    if prior is None:
+        return Isotropic(indices, check_real(1.0 if precision is None else precision, "prior_precision"))
+    if not isinstance(prior, GaussianPosterior):
+        raise ValueError(f"prior must be a GaussianPosterior or None, got {type(prior).__name__}")
+    if precision is not None:
+        raise ValueError(f"prior_precision goes with prior=None only, got {precision} beside a prior: leave one out")
+    theirs, ours = ([(k, tuple(p.shape)) for k, p in m.named_parameters()] for m in (prior.template, template))
+    if theirs != ours:
+        raise ValueError(f"prior must have the parameters of the model in their order, {ours}, got {theirs}")
+    return Given(indices, prior, diagonal, like)
+
+
+def kl_divergence(posterior: GaussianPosterior, prior: GaussianPosterior | None = None, *, prior_precision=None):
+    """Return KL(posterior || prior) in nats over the parameters that are random in `posterior`, a float.
+
+    Args:
+        prior: of the same parameters; if None, N(0, 1 / prior_precision) for each, by default with precision 1
+
+    Raises:
+        ValueError: where the prior has no variance; a `posterior` without variance somewhere is infinitely far
+    """
+    if not posterior.blocks:
+        raise ValueError("posterior has no random parameters, so there is nothing to compare")
+    indices = [b.index for b in posterior.blocks]
+    prior = prior_of(prior, prior_precision, posterior.template, indices, False, posterior.mean)
+    roots = [b.root()[None] for b in posterior.blocks]
+    logdet = sum(torch.linalg.eigvalsh(b.cov).clamp(min=0).log().sum() for b in posterior.blocks)
+    trace = sum(Full.trace(r, prior.weight(i)) for i, r in enumerate(roots))
+    away = prior.distance([posterior.mean[i][None] for i in indices])
+    return float(trace + away - prior.size + prior.logdet - logdet) / 2
+
+
+def _must_cover(prior: GaussianPosterior, order: Tensor) -> None:
+    known = torch.ones_like(prior.mean)
+    known[prior.index] = 0
+    wanted = torch.zeros_like(prior.mean)
+    wanted[order] = 1
+    names = [k for k, v in prior.named(known * wanted).items() if v.any()]
+    if names:
+        raise ValueError(
+            f"prior has no variance for {', '.join(names)}: name the random ones in layers=, or take a prior over these"
+        )
+
+
+def _root(block: Block, prior: GaussianPosterior) -> Tensor:
+    """Return the Cholesky factors, or refuse a singular prior."""
+    bad = ~is_full_rank(block.cov)
+    if bad.any():
+        at = torch.zeros_like(prior.mean)
+        at[block.index[bad][0]] = 1
+        names = ", ".join(k for k, v in prior.named(at).items() if v.any())
+        raise ValueError(
+            f"prior is singular in {names}, so every posterior is infinitely far from it: damp it, or leave those "
+            "parameters out of layers="
+        )
+    return torch.linalg.cholesky(block.cov)

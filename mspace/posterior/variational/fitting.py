@@ -23,9 +23,8 @@ from ...training.loop import spawn
 from ...training.options import Optimizer, check_model
 from ..gaussian import GaussianPosterior
 from .descent import AT_ONCE, Fit, Rows
-from .families import FAMILIES, Diagonal, Full, LowRank, columns_of
+from .families import FAMILIES, Diagonal, Full, LowRank, columns_of, prior_of
 from .networks import Group, examples_width, likelihood_of, network_of
-from .priors import prior_of
 
 __all__ = ["variational", "variational_ensemble"]
 
