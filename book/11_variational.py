@@ -53,8 +53,8 @@ from kit import plot
 from kit.principal import at_principal_components
 from kit.tables import TextTable, with_error
 from mspace import normal, seeded
-from mspace.posterior import variational_ensemble
 from mspace.models import mlp
+from mspace.posterior import variational_ensemble
 
 ms.limit_threads()
 plot.book_style()

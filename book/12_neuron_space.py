@@ -57,8 +57,8 @@ from kit.flipbook import Flipbook
 from kit.principal import at_principal_components
 from kit.tables import TextTable
 from mspace import seeded
-from mspace.posterior import variational_ensemble
 from mspace.models import mlp
+from mspace.posterior import variational_ensemble
 
 ms.limit_threads()
 plot.book_style()

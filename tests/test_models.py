@@ -8,13 +8,13 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from kit.principal import at_principal_components
 from sklearn.decomposition import PCA
 from torch import nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import orthogonal
 
+from kit.principal import at_principal_components
 from mspace import fit
 from mspace.models import OrthogonalAutoencoder, mlp
 from mspace.models.orthogonal import Cayley, haar

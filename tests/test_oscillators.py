@@ -6,9 +6,9 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from kit.oscillators import Oscillators, oscillator_ode, responses
 
 import mspace as ms
+from kit.oscillators import Oscillators, oscillator_ode, responses
 from mspace.models import NeuralODE, rk4
 
 

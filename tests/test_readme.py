@@ -40,6 +40,7 @@ def test_every_block_runs():
 def errors_of_pyright(*files: Path, config: Path) -> list[str]:
     """Run pyright in its standard mode; each error in words."""
     command = [sys.executable, "-m", "basedpyright", "--outputjson", "--level", "error", "--project", str(config)]
+    command += ["--pythonpath", sys.executable]
     done = subprocess.run([*command, *map(str, files)], cwd=ROOT, capture_output=True, text=True)
     found = json.loads(done.stdout)["generalDiagnostics"]
     return [f"{d['file']}:{d['range']['start']['line'] + 1}: {d['message']}" for d in found]

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from ..checks import check_int
 from ..training import Data, Loss
-from .resampling import overlap
 from .gaussian import GaussianPosterior
 from .gradients import Grams, LongRun, between, rows_of, runs_of
 from .gram import Curvature
 from .inverse import FLOOR, gauge, invert, negatives
 from .problem import LARGEST, Plan, Problem
+from .resampling import overlap
 
 __all__ = ["sandwich"]
 
