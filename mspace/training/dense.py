@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..network.loss import loss_kind
+from ..network.modules import in_order
 from .stacks import Stack
 
 __all__ = ["DenseStack", "Layer", "dense_layers"]
@@ -54,7 +55,7 @@ def dense_layers(template: nn.Module) -> list[Layer] | None:
     layers: list[Layer] = []
     if len(list(template.named_parameters(remove_duplicate=False))) > len(list(template.parameters())):
         return None  # a layer or weight used twice gets two gradients
-    for name, module in template._modules.items():  # named_children() would pass over an activation used twice
+    for name, module in in_order(template).items():
         if type(module) is nn.Linear:
             layers.append(Layer(name, module.in_features, module.out_features, module.bias is not None))
         elif type(module) in ACTIVATIONS and layers and layers[-1].activation is nn.Identity:

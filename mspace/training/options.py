@@ -14,6 +14,7 @@ from torch.optim.adam import adam
 from torch.utils._pytree import tree_leaves
 
 from ..checks import arguments, check_data, check_int, n_examples, take
+from ..network.modules import batch_norms
 
 __all__ = ["Bounded", "Data", "Loss", "Optimizer", "TrainingOptions", "check_model", "make_optimizer", "training_copy"]
 
@@ -114,9 +115,8 @@ def check_model(model: nn.Module, data: Data, loss: Loss, *, gathers: bool = Fal
         gathers: whether the training to come can gather statistics for batch normalisation
         level: how many calls lie between a warning and the user
     """
-    norms = [n for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
-    if gathers:
-        norms = [n for n in norms if not model.get_submodule(n).track_running_stats]
+    found = batch_norms(model, training=True)
+    norms = [name for name, norm in found.items() if not (gathers and norm.track_running_stats)]
     if norms:
         raise ValueError(
             f"model has batch normalisation ({norms[0]}), which makes an output depend on the rest of the batch: use "

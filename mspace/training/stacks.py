@@ -15,6 +15,7 @@ from torch.func import functional_call, vmap
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..checks import arguments, n_examples, take
+from ..network.modules import batch_norms
 
 __all__ = ["BatchedStack", "LoopedStack", "Stack"]
 
@@ -108,8 +109,10 @@ class BatchedStack(Stack):
         self.work: dict[tuple, Tensor] = {}
         self.evaluated = copy.deepcopy(template).eval()
 
-    def _gather(self, table: Tensor, index: Tensor) -> Tensor:
-        """Some examples for each member, (N, B, ...), in memory that stays: fresh pages cost more than the copy."""
+    def _gather(self, table, index: Tensor):
+        """Return some examples for each member, (N, B, ...), in memory that stays: fresh pages cost more than the copy."""
+        if not isinstance(table, Tensor):
+            return tree_map(lambda t: self._gather(t, index), table)
         key = id(table), index.shape[1]
         if key not in self.work:
             self.work[key] = table.new_empty(index.numel(), *table.shape[1:])
@@ -126,8 +129,8 @@ class BatchedStack(Stack):
 
     def gradient(self, index: Tensor, weight: Tensor | None = None) -> None:
         """Fill ``flat.grad`` for the examples index (N, B), each counted `weight` (N, B) times."""
-        x = tree_map(lambda t: self._gather(t, index), self.x)
-        y = x if self.y is self.x else tree_map(lambda t: self._gather(t, index), self.y)
+        x = self._gather(self.x, index)
+        y = x if self.y is self.x else self._gather(self.y, index)
         own = {k: v.detach().requires_grad_() for k, v in self.named(self.flat).items()}
         with torch.enable_grad():
             losses = vmap(self._member_loss)(own, self.fixed, x, y, *(() if weight is None else (weight,)))
@@ -173,5 +176,5 @@ def _weighted_loss(loss, out, y, weight: Tensor | None) -> Tensor:
 
 def _moving_statistics(template: nn.Module) -> set[str]:
     """Return the names of buffers that training moves: the statistics of batch and instance normalisation."""
-    norms = {n: m for n, m in template.named_modules() if isinstance(m, nn.modules.batchnorm._NormBase) and m.training}
+    norms = batch_norms(template, training=True, instance=True)
     return {f"{n}.{k}".lstrip(".") for n, m in norms.items() for k, _ in m.named_buffers(recurse=False)}
