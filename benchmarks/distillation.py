@@ -21,8 +21,9 @@ from scipy.special import stdtrit
 import mspace as ms
 from kit.tables import TextTable
 from mspace.distillation import distill, drop_neurons, mean_only, temper
-from mspace.distillation.places import carried, units_of
+from mspace.distillation.carry import carried
 from mspace.models import HTNet, mlp, regions, with_projection
+from mspace.network.units import units_of
 
 ADAM = partial(torch.optim.Adam, lr=1e-2)
 SHARES = (0.05, 0.2, 1.0)

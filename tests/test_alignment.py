@@ -488,7 +488,7 @@ BAD = replace(
         (lambda: align(E1, net(4, 6, 2)), r"to must have the architecture"),
         (lambda: align(E1, nn.Linear(4, 2)), r"to must have the architecture"),
         (lambda: align(E1, layer="0"), r"layer and feeds must be given together"),
-        (lambda: align(E1, layer="0", feeds="1"), r"feeds must name a dense layer of the network \(0, 2\), got '1'"),
+        (lambda: align(E1, layer="0", feeds="1"), r"feeds must name a module of the network \(Linear: 0, 2\), got '1'"),
         (lambda: align(E1, layer="2", feeds="0", activation=torch.tanh), r"feeds '0' reads 4 units.*has 2"),
         (lambda: align(E1, signs=True), r"signs is for draws"),
         (lambda: align(E1, sweeps=0), r"sweeps must be .* got 0"),

@@ -1,6 +1,7 @@
 """Imports point down one written order, and importing the package loads little."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -15,8 +16,8 @@ ORDER = [
     "_linalg",
     "series",
     "ssa",
-    "neurons",
     "network",
+    "neurons",
     "training",
     "alignment",
     "models",
@@ -91,3 +92,29 @@ def all_imported(path):
             yield from (a.name for a in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield node.module or ""
+
+
+LOOKS_INSIDE = re.compile(r"named_modules\(|named_children\(|\._modules\b|register_\w*hook\(|\bparametrize\.")
+
+
+def test_only_network_looks_into_modules():
+    """What a network is made of is asked in one place; models, which are examples, may look into themselves."""
+    allowed = ("network", "models")
+    for path in PACKAGE.rglob("*.py"):
+        if path.relative_to(PACKAGE).parts[0] not in allowed:
+            found = [line for line in path.read_text().splitlines() if LOOKS_INSIDE.search(line) and '"' not in line]
+            assert not found, f"{path.name} looks into modules: {found}"
+
+
+def test_the_core_knows_no_model():
+    for path in PACKAGE.rglob("*.py"):
+        own = path.relative_to(PACKAGE).with_suffix("").parts[0]
+        used = {name.split(".")[0] for name in imported(path)}
+        assert own in ("models", "datasets") or "models" not in used, f"{path.name} imports a model"
+
+
+def test_no_private_name_crosses_files():
+    sys.path.insert(0, str(PACKAGE.parent / "tools"))
+    import measure
+
+    assert measure.private_imports(measure.modules(PACKAGE)) == []

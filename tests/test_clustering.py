@@ -563,7 +563,7 @@ def test_bad_calls_of_the_curve():
     twice = nn.Sequential(net[3], nn.Linear(6, 4).double(), net[3])
     for call, said in (
         (lambda: loss_curve(net, "0", (x, y), part), "layer must be the last of the model and used once, '0' is not"),
-        (lambda: loss_curve(net, "2", (x, y), part), "layer must name a Linear module of the model, got '2': Tanh"),
+        (lambda: loss_curve(net, "2", (x, y), part), r"layer must name a module of the network \(Linear: .*\), got '2'"),
         (lambda: loss_curve(net, "9", (x, y), part), "got '9'"),
         (lambda: loss_curve(twice, "0", (noise(5, 4), noise(5, 6)), part), "used once"),
         (lambda: loss_curve(net, "3", (x, y[:9]), part), "as many inputs as targets, and some, got 50 and 9"),

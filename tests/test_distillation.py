@@ -18,10 +18,10 @@ from mspace.distillation import (
     mean_only,
     temper,
 )
-from mspace.distillation.places import units_of
 from mspace.distillation.students import SoftTargetLoss, teacher_outputs
 from mspace.models import mlp
 from mspace.network.parameters import flatten, positions, unflatten
+from mspace.network.units import units_of
 from mspace.posterior import Block, GaussianPosterior, laplace, variational
 from mspace.posterior.variational.families import kl_divergence
 

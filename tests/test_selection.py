@@ -671,7 +671,7 @@ BAD = {
     "gradient without data": (call("gradient", given=NET, layer="0"), "data= and loss="),
     "sum": (call("obd", given=NET, layer="0", data=DATA, loss=partial(F.mse_loss, reduction="sum")), "mean"),
     "damping": (call("obs", given=NET, layer="0", data=DATA, loss=F.mse_loss, damping=-1.0), "damping"),
-    "activation": (call("layerwise", given=NET, layer="1", data=DATA), "Linear layer, one of 0, 2"),
+    "activation": (call("layerwise", given=NET, layer="1", data=DATA), r"layer must name .* \(Linear: 0, 2\)"),
     "inputs": (call("layerwise", given=NET, layer="2", data=DATA[0][:, :2]), "do not fit"),
     "layerwise NaN": (call("layerwise", given=NET, layer="2", data=DATA[0] * NAN), "finite"),
     "damping unused": (call("wald", damping=1.0), "leave them out"),

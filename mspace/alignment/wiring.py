@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
-from ..network.connections import DescribesItself, HiddenUnits, leaves_of
+from ..network.connections import DescribesItself, HiddenUnits
+from ..network.modules import find_module, is_parametrized, leaves_of
 from ..network.surgery import unparametrize
 from ..network.symmetry import symmetry_of
 
@@ -60,7 +60,7 @@ def plain(model: nn.Module, links: Sequence[Link]) -> nn.Module:
     """Return a copy whose linked layers have ordinary weights, with the values that their parametrizations gave."""
     model = copy.deepcopy(model)
     for name in _layers(links):
-        if parametrize.is_parametrized(model.get_submodule(name)):
+        if is_parametrized(model.get_submodule(name)):
             unparametrize(model, name)
     return model
 
@@ -122,13 +122,13 @@ def _hidden_units(model: nn.Module, *, strict: bool) -> list[HiddenUnits]:
 
 def _link(model: nn.Module, group: str, units: HiddenUnits) -> Link:
     into, out, gain = units.layer, units.feeds, units.gain
-    before, after = (_dense(model, what, name) for what, name in (("layer", into), ("feeds", out)))
+    before, after = (find_module(model, name, what, nn.Linear) for what, name in (("layer", into), ("feeds", out)))
     if before.out_features != after.in_features:
         raise ValueError(f"feeds {out!r} reads {after.in_features} units, but layer {into!r} has {before.out_features}")
     if units.activation is None:
         raise ValueError(f"activation must be given: what stands between {into!r} and {out!r} is not known")
     symmetry = symmetry_of(units.activation)
-    free = units.free and not any(parametrize.is_parametrized(m, "weight") for m in (before, after))
+    free = units.free and not any(is_parametrized(m, "weight") for m in (before, after))
     tall = before.out_features <= min(before.in_features, after.out_features)
     allowed = ["permutation", *(["orthogonal"] if symmetry.linear else [])]
     allowed += ["linear"] if symmetry.linear and free and tall else []
@@ -143,11 +143,3 @@ def _link(model: nn.Module, group: str, units: HiddenUnits) -> Link:
     if symmetry.signs and (symmetry.centre == 0 or after.bias is not None):
         return Link(into, out, "signs", symmetry.centre, gain)
     return Link(into, out, gain=gain)
-
-
-def _dense(model: nn.Module, what: str, name: str) -> nn.Linear:
-    module = dict(model.named_modules()).get(name)
-    if not isinstance(module, nn.Linear):
-        known = [n for n, m in model.named_modules() if isinstance(m, nn.Linear)]
-        raise ValueError(f"{what} must name a dense layer of the network ({', '.join(known) or 'none'}), got {name!r}")
-    return module

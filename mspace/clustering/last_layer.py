@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import check_int
+from ..network.hooks import recorded
+from ..network.modules import find_module
 from ..training import Data
 from .stability import as_labels
 
@@ -48,21 +50,16 @@ class QuadraticLoss:
             chunk: examples at a time
         """
         resting = copy.deepcopy(model).eval()
-        module = dict(resting.named_modules()).get(layer)
-        if not isinstance(module, nn.Linear):
-            raise ValueError(f"layer must name a Linear module of the model, got {layer!r}: {type(module).__name__}")
+        module = find_module(resting, layer, "layer", nn.Linear)
         x, y = data
         if len(x) != len(y) or not len(x):
             raise ValueError(f"data must be as many inputs as targets, and some, got {len(x)} and {len(y)}")
-        seen: list[tuple[Tensor, Tensor]] = []
-        module.register_forward_hook(lambda _, given, out: seen.append((given[0], out)))
         weight, biased = module.weight, module.bias is not None
         rows = (torch.cat([weight, module.bias[:, None]], 1) if biased else weight).detach().double()
         gram, cross = rows.new_zeros(2 * rows.shape[1:]), rows.new_zeros(*rows.T.shape)
         square, count, chunk = 0.0, 0, check_int(chunk, "chunk", 1)
         for part, target in zip(x.split(chunk), y.split(chunk)):
-            seen.clear()
-            with torch.no_grad():
+            with torch.no_grad(), recorded(module) as seen:
                 out = resting(part)
             _check(seen, out, target, layer)
             a, b = seen[0][0].flatten(0, -2).double(), target.flatten(0, -2).double()

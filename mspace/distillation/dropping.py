@@ -13,8 +13,9 @@ from ..checks import check_indices, check_int
 from ..network.connections import sequences
 from ..network.parameters import positions
 from ..network.surgery import exchange
+from ..network.units import Units, units_of
 from ..posterior.gaussian import GaussianPosterior
-from .places import Units, carried, distance, must_be_posterior, units_of
+from .carry import carried, distance, must_be_posterior
 
 __all__ = ["drop_layer", "drop_neurons"]
 

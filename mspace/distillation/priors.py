@@ -14,8 +14,9 @@ from ..network.connections import modules_between
 from ..network.hooks import evaluation_mode, seen
 from ..network.parameters import flatten, unflatten
 from ..network.surgery import exchange
+from ..network.units import units_of
 from ..posterior.gaussian import Block, GaussianPosterior, merged
-from .places import must_be_posterior, units_of
+from .carry import must_be_posterior
 
 __all__ = ["compose_layers", "mean_only", "temper"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from ..checks import layer_names
 from .layers import fold, read_rows
+from .modules import find_module, leaves_of
 from .symmetry import Symmetry, symmetry_of
 
-__all__ = ["Connection", "DescribesItself", "HiddenUnits", "connection_of", "leaves_of", "read", "rows_of"]
+__all__ = ["Connection", "DescribesItself", "HiddenUnits", "connection_of", "read", "rows_of"]
 
 DENSE = (nn.Linear, nn.Conv1d, nn.Conv2d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -89,7 +90,7 @@ def read(model: nn.Module, layers: Sequence[str], norms: Sequence[str | None]) -
     parts = []
     for name, norm in zip(layers, norms):
         rows = read_rows(_dense(model, name, "layer"))
-        parts.append(rows if norm is None else fold(rows, _found(model, norm, "norm", NORMS)))
+        parts.append(rows if norm is None else fold(rows, find_module(model, norm, "norm", *NORMS)))
     if len({len(p) for p in parts}) > 1:
         raise ValueError(f"layer must name layers of as many units each, got {[len(p) for p in parts]}")
     return torch.cat(parts, 1)
@@ -126,19 +127,8 @@ def _names(given, what: str) -> tuple[str, ...]:
     return names
 
 
-def _found(model: nn.Module, name: str, what: str, kinds) -> nn.Module:
-    module = dict(model.named_modules(remove_duplicate=False)).get(name)
-    if not isinstance(module, kinds):
-        known = [n for n, m in model.named_modules() if isinstance(m, kinds)]
-        kind = ", ".join(k.__name__ for k in kinds)
-        raise ValueError(
-            f"{what} must name a module of the network ({kind}: {', '.join(known) or 'none'}), got {name!r}"
-        )
-    return module
-
-
 def _dense(model: nn.Module, name: str, what: str) -> nn.Module:
-    layer = _found(model, name, what, DENSE)
+    layer = find_module(model, name, what, *DENSE)
     if getattr(layer, "groups", 1) != 1:
         raise ValueError(
             f"{what} {name!r} is a convolution in groups, whose channels are not mixed: name the dense layers around it"
@@ -198,15 +188,6 @@ def sequences(model: nn.Module, layer: str):
         module = model.get_submodule(prefix)
         if isinstance(module, nn.Sequential):
             yield list(leaves_of(module, f"{prefix}." if prefix else ""))
-
-
-def leaves_of(model: nn.Sequential, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Yield the modules of a Sequential in order, with those of Sequentials inside it, by name."""
-    for name, module in model._modules.items():  # named_children() would pass over a module that comes twice
-        if isinstance(module, nn.Sequential):
-            yield from leaves_of(module, f"{prefix}{name}.")
-        else:
-            yield prefix + name, module
 
 
 def _activation(between: list[nn.Module], layer: str, feeds: str) -> nn.Module:

@@ -22,6 +22,7 @@ __all__ = [
     "output_of",
     "outputs_of",
     "probe",
+    "recorded",
     "seen",
     "take",
 ]
@@ -59,6 +60,17 @@ def output_of(model: nn.Module, inputs):
     if isinstance(inputs, dict):
         return model(**inputs)
     return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
+
+
+@contextmanager
+def recorded(module: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Yield a list to which each call of the module adds its input and its output."""
+    calls: list[tuple[Tensor, Tensor]] = []
+    handle = module.register_forward_hook(lambda _, given, output: calls.append((given[0], output)))
+    try:
+        yield calls
+    finally:
+        handle.remove()
 
 
 def seen(model: nn.Module, names: Sequence[str], inputs, *, stop: bool = True) -> dict[str, Seen]:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..neurons import weight_of
+from .weights import weight_of
 
 __all__ = ["fold", "patches", "put_columns", "put_rows", "read_columns", "read_rows", "targets"]
 

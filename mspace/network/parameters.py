@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..checks import layer_names
-from ..neurons import live_weight_of
+from .weights import live_weight_of
 
 __all__ = ["STRUCTURES", "Reader", "blocks_of", "flatten", "positions", "unflatten"]
 

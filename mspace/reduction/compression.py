@@ -13,6 +13,7 @@ from ..checks import check_real
 from ..network.connections import Connection, connection_of, read
 from ..network.hooks import evaluation_mode, finite, leading, outputs_of, probe, seen, take
 from ..network.layers import put_columns, put_rows, read_columns, read_rows
+from ..network.modules import batch_norms
 from ..network.surgery import cut, exchange, plain, with_tail
 from .least_squares import fit_layer
 from .reductions import Reduction, merge
@@ -176,7 +177,7 @@ def _check_pass(student: nn.Module, wire: Connection, inputs) -> None:
         try:
             seen(student, wire.layers + wire.feeds, take(inputs, slice(0, 2)), stop=False)
         except RuntimeError as why:
-            norms = [n for n, m in student.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+            norms = batch_norms(student)
             named = f", and norm= the normalisation in between, if one of {', '.join(norms)} is" if norms else ""
             raise ValueError(
                 f"feeds must name every layer that reads {wire.layers[0]!r}{named}: without its units the network says {why}"

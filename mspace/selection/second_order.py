@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from .._linalg import check_psd, eigh_psd
 from ..checks import check_finite, check_indices, check_real
 from ..network.hooks import evaluation_mode, seen
+from ..network.modules import find_module
 from ..network.parameters import Reader, flatten, positions
 from ..posterior import hessian
 from ..posterior.gradients import rows_of
@@ -165,9 +166,7 @@ def layerwise_relevance(model: nn.Module, inputs: Tensor, *, layer: str, axis: i
 
 def layer_inputs(model: nn.Module, inputs: Tensor, layer: str) -> Tensor:
     """Return the inputs of a linear layer in a pass through the network, (N', n), float64; other axes are examples too."""
-    known = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    if layer not in known:
-        raise ValueError(f"layer must name a Linear layer, one of {', '.join(known) or 'none'}, got {layer!r}")
+    find_module(model, layer, "layer", nn.Linear)
     if not isinstance(inputs, Tensor) or not inputs.ndim or not len(inputs):
         came = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
         raise ValueError(f"inputs must be a tensor of examples (N, ...), got {came}")

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ...checks import arguments, check_real, n_examples, take
 from ...network.loss import loss_kind
+from ...network.modules import in_order
 from ...network.parameters import positions, unflatten
 from .families import Diagonal, squares
 
@@ -175,7 +176,7 @@ def _steps(template: nn.Module, groups: Sequence[Group]) -> list[tuple[nn.Module
         return None
     steps: list[tuple[nn.Module, int | None]] = []
     left = {group.index.numpy().tobytes(): i for i, group in enumerate(groups)}
-    modules = {"": template} if type(template) is nn.Linear else template._modules
+    modules = {"": template} if type(template) is nn.Linear else in_order(template)
     for name, module in modules.items():  # a module that stands twice is to be met twice
         if type(module) is nn.Linear:
             place = _rows(template, name, module)

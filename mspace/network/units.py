@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
-from ..network.connections import NORMS, check_alone, modules_between
-from ..network.parameters import flatten, unflatten
-from ..posterior.gaussian import Block, GaussianPosterior
+from .connections import NORMS, check_alone, modules_between
+from .modules import is_parametrized
+from .parameters import flatten, unflatten
 
-__all__ = ["Units", "carried", "distance", "must_be_posterior", "units_of"]
+__all__ = ["Units", "units_of"]
 
 COUNTS = ("out_features", "out_channels", "num_features", "num_parameters")
 
@@ -85,7 +84,7 @@ def units_of(model: nn.Module, layer, feeds, through: str | Sequence[str] | None
             if name not in modules or not list(modules[name].parameters(recurse=False)):
                 known = [n for n, m in modules.items() if list(m.parameters(recurse=False))]
                 raise ValueError(f"{what} must name layers with parameters ({', '.join(known)}), got {name!r}")
-            if parametrize.is_parametrized(modules[name]):
+            if is_parametrized(modules[name]):
                 raise ValueError(f"{what} {name!r} is parametrized: remove_parametrizations first")
     check_alone(model, layers + feeds + through)
     units = Units(model, layers + through, feeds, len(_weight(model, layers[0])))
@@ -115,36 +114,6 @@ def _check(units: Units, modules, layers, through) -> None:
                 f"feeds must read the {m} units of {layers[0]!r} and mix them, got {name!r}, which reads {width} in "
                 f"{getattr(modules[name], 'groups', 1)} groups; what passes units by belongs in through="
             )
-
-
-def must_be_posterior(posterior) -> None:
-    """The one type that is transformed here."""
-    if not isinstance(posterior, GaussianPosterior):
-        raise ValueError(
-            f"posterior must be a GaussianPosterior, got {type(posterior).__name__}: see laplace, sandwich and variational"
-        )
-
-
-def carried(posterior: GaussianPosterior, model: nn.Module, positions: Tensor, **report) -> GaussianPosterior:
-    """The distribution of some parameters as that of the parameters of another network, in its order."""
-    new = torch.full_like(posterior.mean, -1, dtype=torch.long)
-    new[positions] = torch.arange(len(positions))
-    kept = posterior.marginal(positions).blocks
-    blocks = tuple(Block(new[b.index], b.cov) for b in kept)
-    model, mean = copy.deepcopy(model), posterior.mean[positions]
-    with torch.no_grad():
-        for name, value in unflatten(model, mean).items():
-            model.get_parameter(name).copy_(value)
-    return GaussianPosterior(model, mean, blocks, dict(posterior.report) | report)
-
-
-def distance(posterior: GaussianPosterior, at: Tensor, value: Tensor) -> tuple[float, int]:
-    """Squared Mahalanobis distance of a value of some positions from their mean, and how many of them are random."""
-    random = torch.isin(at, posterior.index)
-    at, away = at[random], (value - posterior.mean[at])[random]
-    if not len(at):
-        return 0.0, 0
-    return float(away @ torch.linalg.pinv(posterior.cov(at), hermitian=True) @ away), len(at)
 
 
 def _named(given, what: str) -> tuple[str, ...]:
