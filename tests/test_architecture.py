@@ -118,3 +118,11 @@ def test_no_private_name_crosses_files():
     import measure
 
     assert measure.private_imports(measure.modules(PACKAGE)) == []
+
+
+def test_the_tree_in_the_guide_is_that_of_the_package():
+    """`python tools/measure.py --tree` prints it."""
+    sys.path.insert(0, str(PACKAGE.parent / "tools"))
+    import measure
+
+    assert measure.tree() in (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
