@@ -279,6 +279,7 @@ def test_a_chapter_that_gathers_runs_after_the_others(tmp_path):
     (tmp_path / "tools").mkdir()
     (tmp_path / "book").mkdir()
     shutil.copy(ROOT / "tools/nb.py", tmp_path / "tools")
+    shutil.copytree(ROOT / "book" / "kit", tmp_path / "book" / "kit")
     table = "# %%\nfrom kit.tables import TextTable\n"
     (tmp_path / "book/01_gathers.py").write_text(f'{table}print(TextTable.stored("02_made.ipynb", ["a"]))\n')
     (tmp_path / "book/02_made.py").write_text(f'{table}TextTable(["a"], [["1"]])\n')

@@ -7,9 +7,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from kit import notebooks
 from kit.notebooks import read_notebook
 from kit.tables import TextTable
-from mspace import notebooks
 
 
 class Quiet(SimpleHTTPRequestHandler):
