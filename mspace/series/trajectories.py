@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import Literal, overload
 
 import numpy as np
 import torch
@@ -11,6 +12,14 @@ from torch import Tensor
 from ..checks import as_recordings, as_series, as_tensor, check_int
 
 __all__ = ["autocorrelation", "average", "dominant_period", "split", "windows"]
+
+
+@overload
+def windows(series, width: int, *, horizon: Literal[0] = 0) -> Tensor: ...
+
+
+@overload
+def windows(series, width: int, *, horizon: int) -> tuple[Tensor, Tensor]: ...
 
 
 def windows(series, width: int, *, horizon: int = 0):

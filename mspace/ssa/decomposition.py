@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import index
+from typing import Generic, TypeVar, cast, overload
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy.cluster.hierarchy import cut_tree, linkage
 from scipy.spatial.distance import squareform
 from torch import Tensor
@@ -22,10 +24,11 @@ __all__ = ["SSA"]
 
 METHODS = ("auto", "dense", "covariance", "lanczos")
 Group = Iterable[int] | int | slice | None
+Parts = TypeVar("Parts", Tensor, list[Tensor])  # of one series, or of a list of recordings
 
 
 @dataclass(frozen=True, eq=False)
-class SSA:
+class SSA(Generic[Parts]):
     """Singular spectrum analysis of a series (Golyandina, Nekrutkin, Zhigljavsky 2001; paper, section 2.1).
 
     Attributes:
@@ -42,8 +45,20 @@ class SSA:
     _exponent: int = field(repr=False)
     _shape: tuple[int, ...] | None = field(repr=False)  # of the one series; None for a list of recordings
 
+    @overload
     @classmethod
-    def of(cls, series, window: int | None = None, *, rank: int | None = None, method: str = "auto") -> SSA:
+    def of(
+        cls, series: list[Tensor], window: int | None = None, *, rank: int | None = None, method: str = "auto"
+    ) -> SSA[list[Tensor]]: ...
+
+    @overload
+    @classmethod
+    def of(
+        cls, series: ArrayLike | Tensor, window: int | None = None, *, rank: int | None = None, method: str = "auto"
+    ) -> SSA[Tensor]: ...
+
+    @classmethod
+    def of(cls, series, window: int | None = None, *, rank: int | None = None, method: str = "auto"):
         """Decompose a series (T,), m series together (T, m), or a list of recordings of any lengths.
 
         Args:
@@ -75,7 +90,7 @@ class SSA:
     def __len__(self) -> int:
         return len(self.singular_values)
 
-    def reconstruct(self, group: Group = None):
+    def reconstruct(self, group: Group = None) -> Parts:
         """The part of the series that a group of components makes, in the series' own shape.
 
         Args:
@@ -85,12 +100,12 @@ class SSA:
         left = self._basis(group)
         return self._shaped([self._hankel.projection(j, left) for j in range(len(self._hankel.parts))])
 
-    def residual(self, group: Group = None):
+    def residual(self, group: Group = None) -> Parts:
         """What the group leaves over: the series less its reconstruction, in the series' own shape."""
         left = self._basis(group)
         return self._shaped([s - self._hankel.projection(j, left) for j, s in enumerate(self._hankel.parts)])
 
-    def components(self, group: Group = None):
+    def components(self, group: Group = None) -> Parts:
         """The components of a group one by one, (r, T[, m]), or a list of such; they add to `reconstruct`."""
         left = self._basis(group)
         return self._shaped([self._hankel.components(j, left).T for j in range(len(self._hankel.parts))], turn=True)
@@ -177,7 +192,7 @@ class SSA:
         near = (frequency[:, None] - peak).abs() <= 1 / self.window
         return peak, (power * near).sum(0) / power.sum(0)
 
-    def forecast(self, steps: int, group: Group = None, method: str = "recurrent"):
+    def forecast(self, steps: int, group: Group = None, method: str = "recurrent") -> Parts:
         """Continue the part of the series that a group makes: (steps[, m]), or a list for recordings.
 
         Args:
@@ -214,13 +229,13 @@ class SSA:
     def _basis(self, group: Group) -> np.ndarray:
         return self._left[:, self._indices(group)]
 
-    def _shaped(self, parts: list[np.ndarray], turn: bool = False):
+    def _shaped(self, parts: list[np.ndarray], turn: bool = False) -> Parts:
         """Channels (T, ...) back to the shape that came in; `turn` puts the component axis first."""
         tensors = [torch.from_numpy(np.ldexp(p, self._exponent)) for p in parts]
         if self._shape is None:
-            return [t.movedim(1, 0) if turn else t for t in tensors]
+            return cast(Parts, [t.movedim(1, 0) if turn else t for t in tensors])
         whole = tensors[0] if self._shape == () else torch.stack(tensors, -1)
-        return whole.movedim(1, 0) if turn else whole
+        return cast(Parts, whole.movedim(1, 0) if turn else whole)
 
 
 def _channels(series) -> tuple[list[np.ndarray], tuple[int, ...] | None]:
