@@ -10,13 +10,15 @@ from .weights import weight_of
 
 __all__ = ["fold", "patches", "put_columns", "put_rows", "read_columns", "read_rows", "targets"]
 
+Dense = nn.Linear | nn.Conv1d | nn.Conv2d
 
-def read_rows(layer: nn.Module) -> Tensor:
+
+def read_rows(layer: Dense) -> Tensor:
     """Incoming weights of every unit with its bias last, (m, n+1), float64; zeros for a bias that is not there."""
     return weight_of(layer, "", bias=True).to("cpu", torch.float64)
 
 
-def put_rows(layer: nn.Module, rows: Tensor) -> None:
+def put_rows(layer: Dense, rows: Tensor) -> None:
     """Give the layer these units (k, n+1); it gets a bias only if it had one, or needs one."""
     old = layer.weight
     layer.weight = _like(rows[:, :-1].reshape(-1, *old.shape[1:]), old)
@@ -25,13 +27,13 @@ def put_rows(layer: nn.Module, rows: Tensor) -> None:
     setattr(layer, "out_features" if isinstance(layer, nn.Linear) else "out_channels", len(rows))
 
 
-def read_columns(layer: nn.Module, m: int) -> Tensor:
+def read_columns(layer: Dense, m: int) -> Tensor:
     """Outgoing weights of the m units before this layer, (m, s, o), float64: s places or taps of a unit."""
     weight = layer.weight.detach().to("cpu", torch.float64).flatten(1)
     return weight.reshape(len(weight), m, -1).permute(1, 2, 0)
 
 
-def put_columns(layer: nn.Module, columns: Tensor, bias: Tensor | None) -> None:
+def put_columns(layer: Dense, columns: Tensor, bias: Tensor | None) -> None:
     """Let the layer read these units (k, s, o), and change its bias (o,) where one is given."""
     old, k = layer.weight, len(columns)
     kernel = old.shape[2:]
@@ -42,7 +44,7 @@ def put_columns(layer: nn.Module, columns: Tensor, bias: Tensor | None) -> None:
     setattr(layer, "in_features" if isinstance(layer, nn.Linear) else "in_channels", layer.weight.shape[1])
 
 
-def patches(layer: nn.Module, x: Tensor) -> Tensor:
+def patches(layer: Dense, x: Tensor) -> Tensor:
     """What the layer multiplies by its weights, (N, n): its inputs, or the patches under its kernel, float64."""
     if isinstance(layer, nn.Linear):
         return x.reshape(-1, x.shape[-1]).double()
@@ -55,13 +57,13 @@ def patches(layer: nn.Module, x: Tensor) -> Tensor:
     return cut.transpose(1, 2).flatten(0, 1).double()
 
 
-def targets(layer: nn.Module, y: Tensor) -> Tensor:
+def targets(layer: Dense, y: Tensor) -> Tensor:
     """What the layer answered to each of its `patches`, (N, o), float64."""
     y = y if isinstance(layer, nn.Linear) else y.flatten(2).transpose(1, 2)
     return y.reshape(-1, y.shape[-1]).double()
 
 
-def fold(rows: Tensor, norm: nn.Module) -> Tensor:
+def fold(rows: Tensor, norm: nn.modules.batchnorm._NormBase) -> Tensor:
     """Rows (m, n+1) of a layer with the batch normalisation after it, as at rest, multiplied in."""
     if norm.running_var is None:
         raise ValueError("norm must keep running statistics to be folded into the layer, got one without")

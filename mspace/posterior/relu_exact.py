@@ -29,7 +29,7 @@ class Piecewise:
     problem: Problem
     awake: Tensor
     pulled: Tensor
-    named: tuple[Tensor | None, ...]
+    named: tuple[Tensor, Tensor | None, Tensor, Tensor | None]
 
     @classmethod
     def of(cls, problem: Problem, largest: int) -> Piecewise | None:
@@ -38,7 +38,8 @@ class Piecewise:
         if len(layers) != 2 or layers[0][1] not in (nn.ReLU, nn.Identity) or layers[1][1] != nn.Identity:
             return None
         held = {k: p.detach() for k, p in problem.net.named_parameters()}
-        named = tuple(held.get(f"{name}.{kind}") for name, _ in layers for kind in ("weight", "bias"))
+        (first, _), (second, _) = layers
+        named = held[f"{first}.weight"], held.get(f"{first}.bias"), held[f"{second}.weight"], held.get(f"{second}.bias")
         fits = problem.x.ndim == 2 and problem.outputs.kind == "mse"
         total = sum(p.numel() for p in held.values())
         if not fits or total > largest or len(named[0]) > 62:
@@ -88,7 +89,7 @@ class Piecewise:
         for name, p in self.problem.net.named_parameters():
             if name in self.problem.free:
                 starts[name], at = at, at + p.numel()
-        for layer, weight in zip(layers, self.named[::2]):
+        for layer, weight in zip(layers, (self.named[0], self.named[2])):
             place = torch.full((len(weight), weight.shape[1] + 1), -1)
             if f"{layer}.weight" in starts:
                 place[:, :-1] = torch.arange(weight.numel()).view_as(weight) + starts[f"{layer}.weight"]
@@ -100,10 +101,10 @@ class Piecewise:
 
 def _moments_of_all(problem: Problem, w: Tensor, _b) -> tuple[Tensor, Tensor]:
     """Without an activation all units are awake."""
-    hidden, total = len(w), 0.0
+    hidden, size = len(w), w.shape[1] + 1
+    total = w.new_zeros(size, size + problem.y.shape[1])
     for x, y, _ in problem.pieces(EXAMPLES):
         total = total + _with_one(x).T @ torch.cat([_with_one(x), y], 1)
-    size = w.shape[1] + 1
     square, pulled = total[:, :size], total[:, size:]
     return square.expand(hidden, hidden, -1, -1), pulled.expand(hidden, -1, -1)
 
@@ -123,7 +124,7 @@ def _moments_by_pattern(problem: Problem, w: Tensor, b: Tensor | None) -> tuple[
     for i in range(0, len(codes), AT_A_TIME):
         squares, pulls = [], []
         for rows in groups[i : i + AT_A_TIME]:
-            gram, pull = 0.0, 0.0
+            gram, pull = w.new_zeros(size, size), w.new_zeros(size, outputs)
             for part in rows.split(EXAMPLES):
                 x = _with_one(problem.x.index_select(0, part).double())
                 gram, pull = gram + x.T @ x, pull + x.T @ problem.y.index_select(0, part).double()
@@ -139,7 +140,7 @@ def _moments_by_pattern(problem: Problem, w: Tensor, b: Tensor | None) -> tuple[
 def _moments_by_example(problem: Problem, w: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor]:
     """Where nearly every example has a pattern of its own: the Gram matrix of inputs masked for each unit."""
     hidden, size = len(w), w.shape[1] + 1
-    grams, pulled = Grams([torch.arange(hidden * size)[None]]), 0.0
+    grams, pulled = Grams([torch.arange(hidden * size)[None]]), w.new_zeros(hidden * size, problem.y.shape[1])
     for x, y, _ in problem.pieces(max(1, min(EXAMPLES, (1 << 22) // (hidden * size)))):
         awake = (nn.functional.linear(x, w, b) > 0).double()
         masked = (awake[:, :, None] * _with_one(x)[:, None, :]).flatten(1)

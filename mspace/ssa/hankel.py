@@ -6,13 +6,17 @@ Sizes: m series of lengths N_j, window L, K_j = N_j - L + 1; the trajectory matr
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from scipy import fft
+from scipy import fft as scipy_fft
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from ..threads import small
 
 __all__ = ["HankelOperator", "leading"]
+
+fft: Any = scipy_fft  # its decorators hide from a type checker that it returns arrays
 
 FORM_UP_TO = 1000  # rows; beyond them a full SVD takes longer than a second
 DEFAULT_RANK = 30  # leading components found where the window is too long for all of them

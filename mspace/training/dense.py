@@ -76,7 +76,7 @@ class DenseStack(Stack):
     """
 
     def __init__(self, template: nn.Sequential, parameters, x, y, loss):
-        self.layers = dense_layers(template)
+        self.layers = dense_layers(template) or []
         super().__init__(template, parameters, x, y, loss)
         self.kind, self.plans = loss_kind(loss), {}
 

@@ -277,12 +277,12 @@ def kl_divergence(posterior: GaussianPosterior, prior: GaussianPosterior | None 
     if not posterior.blocks:
         raise ValueError("posterior has no random parameters, so there is nothing to compare")
     indices = [b.index for b in posterior.blocks]
-    prior = prior_of(prior, prior_precision, posterior.template, indices, False, posterior.mean)
+    against = prior_of(prior, prior_precision, posterior.template, indices, False, posterior.mean)
     roots = [b.root()[None] for b in posterior.blocks]
     logdet = sum(torch.linalg.eigvalsh(b.cov).clamp(min=0).log().sum() for b in posterior.blocks)
-    trace = sum(Full.trace(r, prior.weight(i)) for i, r in enumerate(roots))
-    away = prior.distance([posterior.mean[i][None] for i in indices])
-    return float(trace + away - prior.size + prior.logdet - logdet) / 2
+    trace = sum(Full.trace(r, against.weight(i)) for i, r in enumerate(roots))
+    away = against.distance([posterior.mean[i][None] for i in indices])
+    return float(trace + away - against.size + against.logdet - logdet) / 2
 
 
 def _must_cover(prior: GaussianPosterior, order: Tensor) -> None:
