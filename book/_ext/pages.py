@@ -1,6 +1,10 @@
 """Two corrections to what Jupyter Book makes of a page: a fork points to itself, and nothing is fetched to read it."""
 
 import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # the reference documents the book's own `kit`
 
 
 def use_own_repository(app, config):
