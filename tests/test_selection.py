@@ -24,6 +24,7 @@ from mspace.selection import (
     qpfs_targets,
     relevance,
     select,
+    simplex,
 )
 from mspace.selection.relevance import gradient_covariance, wald
 from mspace.selection.second_order import layerwise_relevance
@@ -719,3 +720,15 @@ def test_every_subset_is_cheaper_than_what_holds_it():
     for pair in combinations(range(5), 2):
         both, one = group_obs(w, hessian, [pair])[0], group_obs(w, hessian, [pair[:1]])[0]
         assert both >= one
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_following_the_saddle_on_one_simplex_finds_the_minimum(seed):
+    """Without an antisymmetric part the two programs are one; many weights enter and leave on the way."""
+    m = 25
+    half = normal(m, 8, seed=seed)
+    matrix, linear = half @ half.T + 0.01 * torch.eye(m), 3 * normal(m, seed=100 + seed)
+    found = simplex.saddle(matrix, linear, torch.zeros(m, dtype=torch.long))
+    assert torch.allclose(found, simplex.minimum(matrix, linear), atol=1e-9)
+    slope = matrix @ found - linear
+    assert (slope[found > 0] - slope.min()).abs().max() < 1e-8 and 1 < (found > 0).sum() < m
