@@ -42,7 +42,7 @@ def check_int(value, name: str, least: int, most: int | None = None) -> int:
         good = number is not None and number == value and number >= least and (most is None or number <= most)
     except (TypeError, ValueError, OverflowError):
         good = False
-    if not good:
+    if not good or number is None:
         raise ValueError(f"{name} must be a whole number {limits}, got {value!r}")
     return number
 
@@ -53,11 +53,13 @@ def check_real(value, name: str, low: float = 0.0, high: float = math.inf, ends:
     Args:
         ends: which limits are allowed themselves, as in the notation of intervals: "()", "[)", "(]" or "[]"
     """
-    ok = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    ok = ok and (value >= low if ends[0] == "[" else value > low) and (value <= high if ends[1] == "]" else value < high)
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    above = number >= low if ends[0] == "[" else number > low
+    below = number <= high if ends[1] == "]" else number < high
+    ok = math.isfinite(number) and above and below
     if not ok:
-        above = {"(0": "positive", "[0": "non-negative"}.get(f"{ends[0]}{low:g}", f"above {low:g}")
-        limits = f"{above} number" if high == math.inf else f"number in {ends[0]}{low:g}, {high:g}{ends[1]}"
+        sign = {"(0": "positive", "[0": "non-negative"}.get(f"{ends[0]}{low:g}", f"above {low:g}")
+        limits = f"{sign} number" if high == math.inf else f"number in {ends[0]}{low:g}, {high:g}{ends[1]}"
         raise ValueError(f"{name} must be a {limits}, got {value!r}")
     return float(value)
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .weights import weight_of
 
-__all__ = ["fold", "patches", "put_columns", "put_rows", "read_columns", "read_rows", "targets"]
+__all__ = ["dense_at", "fold", "patches", "put_columns", "put_rows", "read_columns", "read_rows", "targets"]
 
 Dense = nn.Linear | nn.Conv1d | nn.Conv2d
+
+
+def dense_at(model: nn.Module, name: str) -> Dense:
+    """Return the layer of that name, which `connection_of` has checked to be a dense one or a convolution."""
+    return cast(Dense, model.get_submodule(name))
 
 
 def read_rows(layer: Dense) -> Tensor:

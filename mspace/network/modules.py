@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 from torch import nn
 from torch.nn.utils import parametrize
 
+Kind = TypeVar("Kind", bound=nn.Module)
+
 __all__ = ["batch_norms", "find_module", "in_order", "is_parametrized", "leaves_of", "names_with_parameters"]
 
 
-def find_module(model: nn.Module, name: str, what: str, *kinds: type) -> nn.Module:
+def find_module(model: nn.Module, name: str, what: str, *kinds: type[Kind]) -> Kind:
     """Return the module of that name, or refuse it where it is none of these kinds; `what` is the argument's name."""
     module = dict(model.named_modules(remove_duplicate=False)).get(name)
     if not isinstance(module, kinds):

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from .connections import Connection
-from .layers import fold, put_columns, put_rows, read_columns, read_rows
+from .layers import dense_at, fold, put_columns, put_rows, read_columns, read_rows
+from .modules import find_module
 
 __all__ = ["cut", "exchange", "plain", "unparametrize", "with_tail"]
 
@@ -22,8 +23,8 @@ def plain(model: nn.Module, wire: Connection) -> nn.Module:
             unparametrize(model, name)
     for name, norm in zip(wire.layers, wire.norms):
         if norm is not None:
-            layer = model.get_submodule(name)
-            put_rows(layer, fold(read_rows(layer), model.get_submodule(norm)))
+            layer = dense_at(model, name)
+            put_rows(layer, fold(read_rows(layer), find_module(model, norm, "norm", nn.modules.batchnorm._NormBase)))
             exchange(model, norm, nn.Identity())
     return model
 
@@ -60,15 +61,15 @@ def unparametrize(model: nn.Module, name: str) -> None:
 def cut(student: nn.Module, wire: Connection, kept: Tensor, expand: Tensor) -> None:
     """Put in the kept rows (k, n+1) and the outgoing weights times `expand` (m, k)."""
     m = len(expand)
-    makers = [student.get_submodule(name) for name in wire.layers]
+    makers = [dense_at(student, name) for name in wire.layers]
     parts = kept.split([maker.weight[0].numel() + 1 for maker in makers], dim=1)
     for maker, rows in zip(makers, parts):
         put_rows(maker, rows)
     for name in wire.feeds:
-        reader = student.get_submodule(name)
+        reader = dense_at(student, name)
         columns = read_columns(reader, m)
         bias = None
-        if wire.symmetry.centre != 0 and (expand < 0).any():  # f(-z) = 2 f(0) - f(z)
+        if reader.bias is not None and wire.symmetry.centre != 0 and (expand < 0).any():  # f(-z) = 2 f(0) - f(z)
             turned = (expand < 0).any(1)
             lost = (1 - expand[turned].sum(1)) * wire.symmetry.centre
             bias = reader.bias.detach().to(columns) + torch.einsum("u,uso->o", lost.to(columns), columns[turned])

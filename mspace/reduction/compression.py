@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..checks import check_real
 from ..network.connections import Connection, connection_of, read
 from ..network.hooks import evaluation_mode, finite, leading, outputs_of, probe, seen, take
-from ..network.layers import put_columns, put_rows, read_columns, read_rows
+from ..network.layers import dense_at, put_columns, put_rows, read_columns, read_rows
 from ..network.modules import batch_norms
 from ..network.surgery import cut, exchange, plain, with_tail
 from .least_squares import fit_layer
@@ -129,7 +129,7 @@ def reduced(site: Site, reduction: Reduction, inputs, *, ridge: float | None = N
     if inputs is not None:
         _check_pass(student, wire, inputs)
         for name in wire.feeds:
-            reader = student.get_submodule(name)
+            reader = dense_at(student, name)
             start = read_columns(reader, len(reduction))
             theta, bias = fit_layer(student, site.teacher, name, inputs, start.flatten(0, 1), ridge)
             put_columns(reader, theta.reshape(start.shape), bias)
@@ -146,7 +146,7 @@ def _rescaled(student: nn.Module, wire: Connection, reduction: Reduction) -> Red
         group.T @ rows / group.sum(0)[:, None], reduction.kept, rtol=1e-6, atol=1e-9
     ):
         return reduction
-    columns = torch.cat([read_columns(student.get_submodule(name), len(rows)).flatten(1) for name in wire.feeds], 1)
+    columns = torch.cat([read_columns(dense_at(student, name), len(rows)).flatten(1) for name in wire.feeds], 1)
     return merge(rows, labels, activation=free_like(wire), weights=columns.square().sum(1))
 
 
@@ -161,7 +161,7 @@ def _share(student: nn.Module, site: Site, reduction: Reduction, inputs, ridge: 
     if len(site.wire.layers) > 1:
         raise ValueError("feeds must name what reads the units of a gated block: without it one layer shares its rows")
     (name,) = site.wire.layers
-    layer = student.get_submodule(name)
+    layer = dense_at(student, name)
     if inputs is not None:
         own = read_rows(layer)
         theta, bias = fit_layer(student, site.teacher, name, inputs, own[:, :-1].T.contiguous(), ridge)

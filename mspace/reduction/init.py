@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .._linalg import factor_psd
 from ..checks import check_finite, check_fraction, check_int
 from ..metrics.tests import merge_test
-from ..network.layers import read_columns
+from ..network.layers import dense_at, read_columns
 from ..network.surgery import plain
 from ..network.symmetry import Symmetry, symmetry_of
 from .compression import Site, free_like, site_of
@@ -113,7 +113,7 @@ def clusters(site: Site, k: int, inputs, generator) -> Reduction:
     outputs = site.rows @ torch.block_diag(*(_root(base, name, inputs) for name in site.wire.layers))
     weights, symmetry = None, site.wire.symmetry
     if site.wire.feeds:
-        columns = [read_columns(base.get_submodule(name), len(outputs)).flatten(1) for name in site.wire.feeds]
+        columns = [read_columns(dense_at(base, name), len(outputs)).flatten(1) for name in site.wire.feeds]
         weights = torch.cat(columns, 1).square().sum(1)
     counts = torch.ones(len(outputs), dtype=outputs.dtype) if weights is None else weights
     if symmetry.scales:
