@@ -18,6 +18,7 @@ ORDER = [
     "ssa",
     "network",
     "neurons",
+    "door",
     "training",
     "alignment",
     "models",

@@ -1,0 +1,108 @@
+"""What a module says of itself, which every method honours or refuses: frozen parameters, hooks, kinds that cannot be used."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_map
+
+__all__ = ["adapted", "check_module", "gradient_hooks", "has_hooks", "trainable"]
+
+
+def check_module(model: nn.Module, *, trains: bool = True) -> nn.Module:
+    """Return a network that every method can copy, run and differentiate, or refuse it.
+
+    Args:
+        trains: whether at least one parameter has to be free, with ``requires_grad=True``
+
+    Raises:
+        ValueError: for what is no module, has no parameters, or has some that are lazy, complex, on "meta" or not finite;
+            for scripted, compiled and parallel modules, which hide the module that they were made of
+    """
+    if not isinstance(model, nn.Module):
+        came = f"the class {model.__name__}: create an instance" if isinstance(model, type) else type(model).__name__
+        raise ValueError(f"model must be a torch.nn.Module, got {came}")
+    hidden = {
+        "scripted": isinstance(model, torch.jit.ScriptModule),
+        "compiled": hasattr(model, "_orig_mod"),
+        "parallel": isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)),
+    }
+    for kind, found in hidden.items():
+        if found:
+            raise ValueError(
+                f"model must be an ordinary module, got a {kind} one ({type(model).__name__}): pass the module that it was made of"
+            )
+    parameters = dict(model.named_parameters())
+    if not parameters:
+        raise ValueError("model has no parameters to train or to estimate")
+    for name, p in (*parameters.items(), *model.named_buffers()):
+        _check_tensor(name, p)
+    if trains and not trainable(model):
+        raise ValueError(
+            "model has no free parameter, all have requires_grad=False: unfreeze some by requires_grad_(True)"
+        )
+    return model
+
+
+def _check_tensor(name: str, p: Tensor) -> None:
+    if is_lazy(p):
+        raise ValueError(
+            f"model has the lazy parameter {name!r}, whose shape is unknown: run a forward pass, model(inputs[:2])"
+        )
+    if p.is_complex():
+        raise ValueError(f"model must have real parameters, got {p.dtype} in {name!r}: view_as_real makes two of each")
+    if p.is_meta:
+        raise ValueError(f"model must hold numbers, got {name!r} on the device meta: load its weights first")
+    if isinstance(p, nn.Parameter) and not torch.isfinite(p).all():
+        raise ValueError(f"model must have finite parameters, got NaN or infinity in {name!r}: train it again")
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that are free, with ``requires_grad=True``, by name."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def has_hooks(model: nn.Module) -> bool:
+    """Return whether a module or one inside it calls hooks, so that its layers alone do not say what it computes."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(m, kind, None) for m in model.modules() for kind in kinds)
+
+
+def gradient_hooks(model: nn.Module) -> dict[str, list[Callable[[Tensor], Tensor | None]]]:
+    """Return the hooks on the gradients of parameters by name, such as one that holds a mask; copies lose them."""
+    return {name: list(hooks.values()) for name, p in model.named_parameters() if (hooks := p._backward_hooks)}
+
+
+def adapted(model: nn.Module, *, output: int | str | Callable | None = None, guard: bool = False) -> nn.Module:
+    """Return a copy of a network that hands out one of its outputs, and that may write into what it is given.
+
+    Args:
+        output: index, key or attribute of the output that is taken, or a function of all of them
+        guard: whether the network is given copies of its inputs
+    """
+    model = copy.deepcopy(model)
+    if output is not None:
+        model.register_forward_hook(lambda _module, _inputs, outputs: pick(outputs, output))
+    if guard:
+        model.register_forward_pre_hook(
+            lambda _module, args, kwargs: tree_map(_copied, (args, kwargs)), with_kwargs=True
+        )
+    return model
+
+
+def pick(outputs: Any, output: int | str | Callable) -> Any:
+    """Return one of the outputs of a network by index, key, attribute or function."""
+    if callable(output):
+        return output(outputs)
+    if isinstance(output, str) and not isinstance(outputs, dict):
+        return getattr(outputs, output)
+    return outputs[output]
+
+
+def _copied(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
