@@ -1,4 +1,4 @@
-"""What a module says of itself, which every method honours or refuses: frozen parameters, hooks, kinds that cannot be used."""
+"""What a module says of itself, which methods honour or refuse: frozen parameters, hooks, kinds that cannot be used."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def check_module(model: nn.Module, *, trains: bool = True) -> nn.Module:
     for kind, found in hidden.items():
         if found:
             raise ValueError(
-                f"model must be an ordinary module, got a {kind} one ({type(model).__name__}): pass the module that it was made of"
+                f"model must be an ordinary module, got a {kind} one ({type(model).__name__}): pass the module that it was "
+                "made of"
             )
     parameters = dict(model.named_parameters())
     if not parameters:
