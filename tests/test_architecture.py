@@ -19,6 +19,8 @@ ORDER = [
     "network",
     "neurons",
     "door",
+    "_memory",
+    "_identity",
     "training",
     "alignment",
     "models",

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
-__all__ = ["adapted", "check_module", "gradient_hooks", "has_hooks", "trainable"]
+__all__ = ["activations", "adapted", "check_module", "gradient_hooks", "has_hooks", "trainable"]
 
 
 def check_module(model: nn.Module, *, trains: bool = True) -> nn.Module:
@@ -103,6 +103,21 @@ def pick(outputs: Any, output: int | str | Callable) -> Any:
     if isinstance(output, str) and not isinstance(outputs, dict):
         return getattr(outputs, output)
     return outputs[output]
+
+
+def activations(model: nn.Module, args: tuple, kwargs: dict) -> int:
+    """Return how many bytes of inputs and outputs of modules one forward pass makes, in evaluation mode."""
+    model, total = copy.deepcopy(model).eval(), 0
+
+    def count(_module, _inputs, output):
+        nonlocal total
+        total += sum(t.numel() * t.element_size() for t in tree_leaves(output) if isinstance(t, Tensor))
+
+    for module in model.modules():
+        module.register_forward_hook(count)
+    given = tree_map(_copied, (args, kwargs))
+    model(*given[0], **given[1])
+    return total + sum(t.numel() * t.element_size() for t in tree_leaves(given) if isinstance(t, Tensor))
 
 
 def _copied(value: Any) -> Any:

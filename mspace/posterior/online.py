@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_data, check_int
+from ..checks import check_int
+from ..door import checked
+from ..network.facts import gradient_hooks
 from ..network.parameters import blocks_of, flatten
 from ..training import Data, Loss
 from ..training.loop import stack_of
-from ..training.options import check_model
 from .gaussian import Block, GaussianPosterior
 from .path import BatchMeans, OnlineBatchMeans, PlugIn, gauss_newton_trace
 
@@ -37,6 +38,7 @@ def online(
     batches: int | None = None,
     curvature: str = "gauss_newton",
     chains: int = 1,
+    output: int | str | Callable | None = None,
     optimizer: Callable | None = None,
     generator: torch.Generator | None = None,
     progress: Callable[[Iterable], Iterable] = iter,
@@ -78,16 +80,17 @@ def online(
     Warns:
         RuntimeWarning: when batches are fewer than the parameters of a block, whose covariance is then singular
     """
-    data = check_data(data)
-    check_model(model, data, loss, level=3)
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     if not 0.5 < alpha < 1:
         raise ValueError(f"alpha must lie between 0.5 and 1, got {alpha}: the average has no limit law elsewhere")
+    given = checked(model, data, loss, output=output, double=True, curved=method == "plugin" and curvature == "gauss_newton")
+    if hooks := gradient_hooks(model):
+        raise ValueError(f"model has a hook on the gradient of {next(iter(hooks))!r}, which online cannot follow: remove it")
+    net, data, loss = given.model, given.data, given.loss
     count = len(data[0])
     steps = max(10_000, count) if steps is None else check_int(steps, "steps", 1000)
     chains, batch_size = check_int(chains, "chains", 1), check_int(batch_size, "batch_size", 1)
-    net = copy.deepcopy(model).double().eval()
     x, y = (t.double() if t.is_floating_point() else t for t in data)
     index = blocks_of(net, structure, layers)
     rate = _rate(net, (x, y), loss, rate, optimizer)

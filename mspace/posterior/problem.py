@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad, jacrev, vmap
 
-from ..checks import check_data, check_int
+from ..checks import check_int
+from ..door import checked
 from ..network.loss import loss_kind
 from ..network.parameters import blocks_of, positions, unflatten
 from .gaussian import Block
@@ -106,21 +106,13 @@ class Problem:
     outputs: OutputLoss
 
     @classmethod
-    def of(cls, model: nn.Module, data, loss: Callable, layers) -> Problem:
+    def of(cls, model: nn.Module, data, loss: Callable, layers, *, output=None, curved: bool = True) -> Problem:
         """Check everything, the loss on a few examples too."""
-        if not any(True for _ in model.parameters()):
-            raise ValueError("model has no parameters")
-        wanted = positions(model, layers)
-        data = check_data(data)
-        net = copy.deepcopy(model).to("cpu", torch.float64).eval()
+        given = checked(model, data, loss, output=output, double=True, curved=curved)
+        wanted, net = positions(model, layers), given.model
         place = unflatten(net, torch.arange(sum(p.numel() for p in net.parameters())))
-        for name, p in net.named_parameters():
-            if not torch.isfinite(p).all():
-                raise ValueError(f"model must have finite parameters, got NaN or infinity in {name}: train it anew")
         free = tuple(name for name, at in place.items() if torch.isin(at, wanted).all())
-        x, y = (_double(t[:8]) for t in data)
-        out = _checked_answer(net, x, y, loss)
-        return cls(net, *data, loss, free, OutputLoss(loss, out, data[1]))
+        return cls(net, *given.data, given.loss, free, OutputLoss(given.loss, given.out, given.data[1]))
 
     def __len__(self) -> int:
         """n, the number of examples."""
@@ -194,39 +186,5 @@ class Plan:
         return found
 
 
-def _checked_answer(net: nn.Module, x: Tensor, y: Tensor, loss: Callable) -> Tensor:
-    """The answers to a few examples, whose loss is what it should be."""
-    with torch.no_grad():
-        try:
-            out = net(x)
-            value = loss(out, y)
-        except (RuntimeError, IndexError, TypeError, ValueError) as why:
-            raise ValueError(f"model and loss do not fit data like {tuple(x.shape)}, {tuple(y.shape)}: {why}") from why
-        if not isinstance(value, Tensor) or value.ndim:
-            raise ValueError(f"loss must be the mean over the batch, a scalar, got {_shape(value)}")
-        if not torch.isfinite(value):
-            raise ValueError(f"loss must be finite at the weights of the model, got {float(value)}")
-        if loss_kind(loss) == "mse" and not y.is_floating_point():
-            raise ValueError(f"targets must be floating point for a squared error, got {y.dtype}: take targets.float()")
-        twice = loss(torch.cat([out, out]), torch.cat([y, y]))
-        single = torch.stack([loss(o, t) for o, t in zip(out.split(1), y.split(1))]).mean()
-    rounding = 1e-6 * (value.abs() + torch.finfo(torch.float64).tiny)
-    if (twice - value).abs() > rounding:
-        raise ValueError(
-            f"loss must be the mean over the batch, got {float(value):.6g} for a batch and {float(twice):.6g} for the "
-            'same examples twice, as of a sum: take reduction="mean"'
-        )
-    if not (single - value).abs() <= rounding:
-        raise ValueError(
-            f"loss must be the mean of the losses of single examples, got {float(value):.6g} for a batch whose examples "
-            f"have the mean {float(single):.6g}: are they weighted, or outputs and targets shaped differently?"
-        )
-    return out
-
-
 def _double(values: Tensor) -> Tensor:
     return values.detach().to("cpu", torch.float64 if values.is_floating_point() else values.dtype)
-
-
-def _shape(value) -> str:
-    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..checks import as_series, check_int
 from ..series.trajectories import autocorrelation
 
-__all__ = ["KINDS", "Resampler", "block_length", "overlap"]
+__all__ = ["KINDS", "Resampler", "block_length", "differ_in_size", "overlap"]
 
 KINDS = ("pairs", "weights", "blocks", "fixed")
 
@@ -25,13 +25,19 @@ class Resampler:
             bootstrap (Rubin 1981); "blocks", runs of neighbours (Kuensch 1989); "fixed", the data themselves
         block: neighbours a block
         strata: (n,) labels whose counts every draw keeps, or None
-        groups: (n,) labels of recordings, which lie one after another and whose joints no block crosses, or None
+        groups: (n,) labels, of which whole ones are drawn or weighted; of recordings for blocks, which lie one after another
+            and whose joints no block crosses; or None
     """
 
     kind: str
     block: int = 1
     strata: Tensor | None = None
     groups: Tensor | None = None
+
+    @property
+    def weighs(self) -> bool:
+        """Whether examples are weighted: also where groups of different sizes are drawn, so that all see n examples."""
+        return self.kind == "weights" or (self.kind == "pairs" and differ_in_size(self.groups))
 
     def indices(self, n: int, generator: torch.Generator) -> Tensor | None:
         """Return which examples are drawn, (n,), or None where they are weighted or all kept."""
@@ -41,6 +47,11 @@ class Resampler:
             return (chosen[:, None] + torch.arange(self.block)).flatten()[:n]
         if self.kind != "pairs":
             return None
+        if self.weighs:
+            return None
+        if self.groups is not None:
+            members = self.groups.argsort(stable=True).view(int(self.groups.max()) + 1, -1)
+            return members[torch.randint(len(members), (len(members),), generator=generator)].flatten()
         drawn = torch.empty(n, dtype=torch.long)
         for members in self._strata(n):
             drawn[members] = members[torch.randint(len(members), (len(members),), generator=generator)]
@@ -48,8 +59,16 @@ class Resampler:
 
     def weights(self, n: int, generator: torch.Generator) -> Tensor | None:
         """Return how often each example counts, (n,) with mean one, or None where examples are drawn."""
-        if self.kind != "weights":
+        if not self.weighs:
             return None
+        if self.groups is not None:
+            count = int(self.groups.max()) + 1
+            if self.kind == "pairs":
+                of_group = torch.randint(count, (count,), generator=generator).bincount(minlength=count).double()
+            else:
+                of_group = torch.rand(count, generator=generator, dtype=torch.float64).log().neg()
+            weight = of_group[self.groups]
+            return weight / weight.mean()
         weight = torch.rand(n, generator=generator, dtype=torch.float64).log().neg()
         for members in self._strata(n):
             weight[members] *= len(members) / weight[members].sum()
@@ -73,6 +92,11 @@ class Resampler:
         if not len(first):
             raise ValueError(f"block must fit into the data, got {self.block} for {n} examples: take a shorter one")
         return first
+
+
+def differ_in_size(groups) -> bool:
+    """Return whether groups, labels or None, hold different numbers of examples."""
+    return groups is not None and len(torch.as_tensor(groups).unique(return_counts=True)[1].unique()) > 1
 
 
 def overlap(x: Tensor) -> int:

@@ -14,10 +14,12 @@ from torch.func import functional_call, vmap
 from torch.utils._pytree import tree_map
 
 from .._files import replacing
-from ..checks import arguments
+from .._identity import digest
+from .._memory import examples_at_once
+from ..checks import arguments, n_examples, take
 from ..neurons import NeuronDistribution, weight_of
 
-__all__ = ["Ensemble"]
+__all__ = ["Ensemble", "read_ensemble", "write_ensemble"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,16 +91,22 @@ class Ensemble:
         """Yield the members, each a module of its own."""
         return (self[i] for i in range(len(self)))
 
-    def __call__(self, x) -> Tensor:
+    def __call__(self, x, *, max_memory: float | None = None) -> Tensor:
         """Return every member's output (N, B, ...) for the same inputs, in evaluation mode.
 
-        Inputs are a tensor (B, ...), a tuple of the network's arguments or a dictionary of its keywords.
+        Inputs are a tensor (B, ...), a tuple of the network's arguments or a dictionary of its keywords. They are taken in
+        parts, whose passes hold at most `max_memory` bytes, by default 256 MB or a quarter of what is free.
         """
+        at_once = examples_at_once(self.template, x, len(self), max_memory)
+        parts = [self._outputs(take(x, slice(i, i + at_once))) for i in range(0, n_examples(x), at_once)]
+        return parts[0] if len(parts) == 1 else tree_map(lambda *t: torch.cat(t, 1), *parts)
+
+    def _outputs(self, x):
         model = copy.deepcopy(self.template).eval()
         state = {**self.parameters, **self.buffers}
 
         def member(own):
-            return functional_call(model, own, *arguments(x))
+            return functional_call(model, own, *arguments(tree_map(torch.clone, x)))
 
         with torch.no_grad():
             try:
@@ -134,40 +142,59 @@ class Ensemble:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write to a safetensors file, which is whole or absent also where the process is killed."""
-        from safetensors.torch import save_file
-
-        kinds = {"parameters": self.parameters, "buffers": self.buffers, "report": self.report}
-        tensors = {  # clones: the format refuses tensors that share memory, as slices of one stack do
-            f"{kind}/{k}": v.detach().clone(memory_format=torch.contiguous_format)
-            for kind, held in kinds.items()
-            for k, v in held.items()
-        }
-        with replacing(path) as part:
-            save_file(tensors, part, metadata={"mspace": json.dumps({"members": len(self)})})
+        write_ensemble(self, path, {"members": len(self)})
 
     @classmethod
     def load(cls, path: str | os.PathLike, template: nn.Module) -> Ensemble:
         """Read what `save` wrote; the template must have the architecture that was saved."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        return read_ensemble(path, template)[0]
 
-        try:
-            tensors = load_file(path)
-        except SafetensorError as why:
-            raise ValueError(f"path {str(path)!r} holds no ensemble ({why}): was it written by Ensemble.save?") from why
-        kinds: dict[str, dict[str, Tensor]] = {"parameters": {}, "buffers": {}, "report": {}}
-        for key, tensor in tensors.items():
-            kind, _, name = key.partition("/")
-            if kind not in kinds:
-                raise ValueError(f"path {str(path)!r} holds no ensemble: unknown entry {key!r}")
-            kinds[kind][name] = tensor
-        ensemble = cls(copy.deepcopy(template), **kinds)
-        for name, own in (*template.named_parameters(), *template.named_buffers()):
-            if (held := (ensemble.parameters | ensemble.buffers)[name].dtype) != own.dtype:
-                raise ValueError(
-                    f"template[{name!r}] is {own.dtype}, the file has {held}: convert it, template.to({held})"
-                )
-        return ensemble
+
+def write_ensemble(ensemble: Ensemble, path: str | os.PathLike, note: dict) -> None:
+    """Write an ensemble with a note and a checksum of its tensors."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    kinds = {"parameters": ensemble.parameters, "buffers": ensemble.buffers, "report": ensemble.report}
+    tensors = {  # clones: the format refuses tensors that share memory, as slices of one stack do
+        f"{kind}/{k}": v.detach().clone(memory_format=torch.contiguous_format)
+        for kind, held in kinds.items()
+        for k, v in held.items()
+    }
+    try:
+        with replacing(path) as part:
+            save_file(
+                tensors, part, metadata={"mspace": json.dumps(note), "checksum": digest(dict(sorted(tensors.items())))}
+            )
+    except SafetensorError as why:
+        raise OSError(f"{path}: {why}") from why
+
+
+def read_ensemble(path: str | os.PathLike, template: nn.Module) -> tuple[Ensemble, dict]:
+    """Read an ensemble and its note, or refuse a file that is none, was changed, or is of another architecture."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            names = list(file.keys())
+            tensors, notes = {k: file.get_tensor(k) for k in names}, file.metadata() or {}
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, OSError) as why:
+        raise ValueError(f"path {str(path)!r} holds no ensemble ({why}): was it written by Ensemble.save?") from why
+    kinds: dict[str, dict[str, Tensor]] = {"parameters": {}, "buffers": {}, "report": {}}
+    for key, tensor in tensors.items():
+        kind, _, name = key.partition("/")
+        if kind not in kinds:
+            raise ValueError(f"path {str(path)!r} holds no ensemble: unknown entry {key!r}")
+        kinds[kind][name] = tensor
+    if "checksum" in notes and notes["checksum"] != digest(dict(sorted(tensors.items()))):
+        raise ValueError(f"path {str(path)!r} is damaged, its checksum is another than when it was written: delete it")
+    ensemble = Ensemble(copy.deepcopy(template), **kinds)
+    for name, own in (*template.named_parameters(), *template.named_buffers()):
+        if (held := (ensemble.parameters | ensemble.buffers)[name].dtype) != own.dtype:
+            raise ValueError(f"template[{name!r}] is {own.dtype}, the file has {held}: convert it, template.to({held})")
+    return ensemble, json.loads(notes.get("mspace", "{}"))
 
 
 def _must_match(what: str, stacked: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:

@@ -10,14 +10,28 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from ..checks import check_int, n_examples
+from ..checks import check_generator, check_int, check_progress, n_examples
+from ..door import Checked
+from ..network.facts import gradient_hooks, has_hooks, trainable
 from ..network.loss import loss_kind
+from .convergence import descend
 from .dense import DenseStack, dense_layers
 from .ensemble import Ensemble
 from .options import Bounded, Data, Loss, Optimizer, TrainingOptions, make_optimizer, training_copy
 from .stacks import BatchedStack, LoopedStack, Stack
 
-__all__ = ["failures", "fit", "member_seeds", "spawn", "stack_of", "train_ensemble", "train_members"]
+__all__ = [
+    "drawn_seed",
+    "failures",
+    "fit",
+    "has_gradient_by_hand",
+    "member_seeds",
+    "seeds_from",
+    "spawn",
+    "stack_of",
+    "train_ensemble",
+    "train_members",
+]
 
 
 def train_ensemble(
@@ -26,11 +40,12 @@ def train_ensemble(
     loss: Loss,
     n_models: int,
     *,
-    init: str = "shared",
+    output: int | str | Callable | None = None,
+    init: str | Callable[[nn.Module], object] = "shared",
     order: str = "own",
     resample: Tensor | None = None,
     weights: Tensor | None = None,
-    epochs: int = 20,
+    epochs: int | None = None,
     batch_size: int = 16,
     optimizer: Optimizer | None = None,
     validation: Data | None = None,
@@ -51,11 +66,14 @@ def train_ensemble(
         data: inputs and targets, each a tensor or a tuple, list or dictionary of tensors, the example first. A tuple of
             inputs is handed on as ``model(*inputs)``, a dictionary as ``model(**inputs)``; the loss sees outputs and
             targets as they are. Strided views such as `windows` gives are never copied
-        loss: (output, target) -> mean over the batch
-        init: "shared" starts all members from the weights of `model`; "independent" draws new ones for each
+        loss: (output, target) -> mean over the batch; class weights may make it a weighted mean, unless `weights` are given
+        output: which output of the network the loss reads: an index, a key, an attribute or a function of all of them
+        init: "shared" starts all members from the weights of `model`; "independent" draws new ones for each, by
+            ``reset_parameters`` of its modules; a function of a module, such as one that you `apply`, draws them itself
         order: "own" shuffles the examples for each member by itself, "shared" in the same order for all
         resample: (n_models, k) indices of the examples that each member sees in place of the data
-        weights: (n_models, n) how often each example counts; their mean should be one
+        weights: (n_models, n) how often each example counts; the mean of each member's must be one
+        epochs: passes over the data, by default as many as give 3000 steps of the optimiser, and at least 20
         optimizer: a function of a list of tensors, such as ``partial(torch.optim.SGD, lr=0.1)``, that treats
             every number by itself; default Adam with rate 1e-3
         validation: held-out data; each member keeps its best parameters, and stops when `patience` epochs
@@ -67,18 +85,55 @@ def train_ensemble(
         an `Ensemble` whose report holds "loss", the mean over `data` in the end, and "failed", where it is not
         finite; with `validation` also "validation" and "epochs"
     """
-    options = TrainingOptions(init, order, epochs, batch_size, optimizer, validation, patience)
     check_int(n_models, "n_models", 1)
-    data, options = options.checked(model, data, loss, None if resample is None else resample.shape[-1])
-    n = n_examples(data[0])
-    if resample is not None and (resample.shape[0] != n_models or resample.min() < 0 or resample.max() >= n):
-        raise ValueError(f"resample must be ({n_models}, k) indices below {n}, got shape {tuple(resample.shape)}")
-    if weights is not None and (weights.shape != (n_models, n) or not (weights >= 0).all()):
-        raise ValueError(f"weights must be ({n_models}, {n}) and not negative, got shape {tuple(weights.shape)}")
-    seeds = member_seeds(n_models, generator) if seeds is None else list(seeds)
+    check_progress(progress)
+    options = TrainingOptions(init, order, epochs, batch_size, optimizer, validation, patience)
+    seen = None if resample is None else _check_resample(resample, n_models)
+    given, options = options.checked(model, data, loss, seen=seen, weighted=weights is not None, output=output)
+    n = n_examples(given.data[0])
+    if resample is not None and weights is not None:
+        raise ValueError("weights and resample each say how often an example counts, got both: give one of them")
+    if resample is not None and (int(resample.min()) < 0 or int(resample.max()) >= n):
+        raise ValueError(f"resample must hold indices of examples from 0 to {n - 1}, got {_range(resample)}")
+    if weights is not None:
+        _check_weights(weights, n_models, n)
+    members = _seeds(n_models, seeds, generator)
+    return train_members(model, given, members, options, resample, weights, progress)
+
+
+def _seeds(n_models: int, seeds, generator: torch.Generator | None) -> list[int]:
+    if seeds is None:
+        return member_seeds(n_models, generator)
+    if generator is not None:
+        raise ValueError("seeds take the place of generator, got both: give one of them")
+    seeds = [check_int(s, "seeds", 0) for s in (seeds.tolist() if isinstance(seeds, Tensor) else seeds)]
     if len(seeds) != n_models:
         raise ValueError(f"seeds must be {n_models}, one for each member, got {len(seeds)}")
-    return train_members(model, data, loss, seeds, options, resample, weights, progress)
+    return seeds
+
+
+def _check_resample(resample, n_models: int) -> int:
+    """Return how many examples a member sees."""
+    whole = isinstance(resample, Tensor) and resample.dtype == torch.int64 and resample.ndim == 2
+    if not whole or len(resample) != n_models or not resample.shape[1]:
+        came = f"{resample.dtype} of shape {tuple(resample.shape)}" if isinstance(resample, Tensor) else repr(resample)
+        raise ValueError(f"resample must be ({n_models}, k) indices of type int64, got {came:.80}")
+    return resample.shape[1]
+
+
+def _check_weights(weights, n_models: int, n: int) -> None:
+    if not isinstance(weights, Tensor) or not weights.is_floating_point() or weights.shape != (n_models, n):
+        came = f"{weights.dtype} of shape {tuple(weights.shape)}" if isinstance(weights, Tensor) else repr(weights)
+        raise ValueError(f"weights must be ({n_models}, {n}) floating point numbers, got {came:.80}")
+    if not (weights >= 0).all() or not torch.allclose(weights.mean(1), weights.new_ones(()), rtol=1e-3):
+        raise ValueError(
+            f"weights must not be negative and have the mean 1 for each member, got {_range(weights)} and means up to "
+            f"{float(weights.mean(1).max()):.3g}: divide them by their mean"
+        )
+
+
+def _range(values: Tensor) -> str:
+    return f"{float(values.min()):.3g} to {float(values.max()):.3g}"
 
 
 def fit(
@@ -86,9 +141,10 @@ def fit(
     data: Data,
     loss: Loss,
     *,
-    init: str = "shared",
+    output: int | str | Callable | None = None,
+    init: str | Callable[[nn.Module], object] = "shared",
     weights: Tensor | None = None,
-    epochs: int = 20,
+    epochs: int | None = None,
     batch_size: int = 16,
     optimizer: Optimizer | None = None,
     validation: Data | None = None,
@@ -99,14 +155,14 @@ def fit(
     """Train one network, an ensemble of one: a new module, `model` stays as it was.
 
     Args:
-        weights: (n,) how often each example counts
-        init, epochs, batch_size, optimizer, validation, patience, generator, progress: as in `train_ensemble`
+        weights: (n,) how often each example counts, of mean 1
+        output, init, epochs, batch_size, optimizer, validation, patience, generator, progress: as in `train_ensemble`
 
     Raises:
         ValueError: when the training diverged
     """
     ensemble = train_ensemble(
-        model, data, loss, 1, weights=None if weights is None else weights[None], init=init, epochs=epochs,
+        model, data, loss, 1, output=output, weights=None if weights is None else weights[None], init=init, epochs=epochs,
         batch_size=batch_size, optimizer=optimizer, validation=validation, patience=patience, generator=generator,
         progress=progress,
     )  # fmt: skip
@@ -117,31 +173,44 @@ def fit(
 
 def train_members(
     model: nn.Module,
-    data: Data,
-    loss: Loss,
+    given: Checked,
     seeds: Sequence[int],
     options: TrainingOptions,
     resample: Tensor | None = None,
     weights: Tensor | None = None,
     progress: Callable[[Iterable], Iterable] = iter,
+    *,
+    finish: bool = False,
 ) -> Ensemble:
-    """Train a member for each seed; everything was checked before."""
-    template = training_copy(model)
+    """Train a member for each seed; everything was checked before.
+
+    Args:
+        model: the network that the user gave, whose copy the ensemble holds
+        given: what passed the door
+        finish: whether each member is then brought to the minimum on its own data, see `descend`
+    """
+    template = training_copy(given.model)
     starts = [_start(template, options.init, seed) for seed in seeds]
     parameters, buffers = ({k: torch.stack([s[i][k] for s in starts]) for k in starts[0][i]} for i in (0, 1))
-    stack = stack_of(template, parameters, *data, loss, seeds, buffers)
-    best = _descend(stack, Batches(n_examples(data[0]), seeds, options, resample, weights), options, progress)
-    report = {"loss": stack.losses(*data), **best}
+    free = {k: parameters[k] for k in trainable(template)}
+    stack = stack_of(template, free, *given.data, given.loss, seeds, buffers, gradient_hooks(model))
+    n = n_examples(given.data[0])
+    report = _descend(stack, Batches(n, seeds, options, resample, weights), options, progress)
+    if finish:
+        bounded = template if isinstance(template, Bounded) else None
+        evaluations = min(500, max(50, 100_000 // n))
+        report["gradient"] = descend(stack, resample, weights, evaluations=evaluations, bounded=bounded)
+    report = {"loss": stack.losses(*given.data), **report}
     report["failed"] = ~torch.isfinite(report["loss"])
-    return Ensemble(copy.deepcopy(model), stack.parameters(), buffers | stack.fixed, report)
+    return Ensemble(copy.deepcopy(model), parameters | stack.parameters(), buffers | stack.fixed, report)
 
 
-def stack_of(template: nn.Module, parameters, x, y, loss, seeds, buffers=None) -> Stack:
-    """Return the fastest stack that trains this module on these data."""
-    if _has_gradient_by_hand(template, next(iter(parameters.values())).dtype, x, y, loss):
+def stack_of(template: nn.Module, parameters, x, y, loss, seeds, buffers=None, hooks=None) -> Stack:
+    """Return the fastest stack that trains these parameters of a module on these data; `hooks` are `gradient_hooks`."""
+    if not hooks and has_gradient_by_hand(template, parameters, x, y, loss):
         return DenseStack(template, parameters, x, y, loss)
-    if not any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in template.modules()):
-        stack = BatchedStack(template, parameters, x, y, loss, buffers)
+    if not any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 and m.training for m in template.modules()):
+        stack = BatchedStack(template, parameters, x, y, loss, buffers, hooks=hooks)
         before = {k: v.clone() for k, v in stack.fixed.items()}
         try:
             # two examples, as batch normalisation wants
@@ -149,28 +218,38 @@ def stack_of(template: nn.Module, parameters, x, y, loss, seeds, buffers=None) -
             stack.outputs(tree_map(lambda t: t[:1], x))
             stack.fixed = before  # the trial has moved the statistics of batch normalisation
             return stack
-        except (RuntimeError, ValueError):  # no batching rule, or a data-dependent branch
+        except (RuntimeError, ValueError, NotImplementedError):  # no batching rule, or a data-dependent branch
             pass
-    return LoopedStack(template, parameters, x, y, loss, buffers, seeds)
+    return LoopedStack(template, parameters, x, y, loss, buffers, seeds, hooks)
 
 
-def _has_gradient_by_hand(template: nn.Module, dtype: torch.dtype, x, y, loss) -> bool:
-    kind = loss_kind(loss)
+def has_gradient_by_hand(template: nn.Module, parameters, x, y, loss) -> bool:
+    """Return whether a network is dense layers, all of them free and without hooks, and the loss one that is known."""
+    kind, dtype = loss_kind(loss), next(iter(parameters.values())).dtype
     if kind is None or not isinstance(x, Tensor) or not isinstance(y, Tensor) or not dense_layers(template):
         return False
-    fits = (y.ndim == 2 and y.dtype == dtype) if kind == "mse" else y.ndim == 1
+    if has_hooks(template) or len(parameters) < len(list(template.parameters())):
+        return False
+    fits = (y.ndim == 2 and y.dtype == dtype) if kind == "mse" else y.ndim == 1 and int(y.min()) >= 0
     return fits and x.ndim == 2 and x.dtype == dtype
 
 
 def member_seeds(n_models: int, generator: torch.Generator | None = None) -> list[int]:
     """Return a seed for each member, (n_models,), so that member i is the same however many there are.
 
-    Reads one number from the generator.
+    Reads one number from the generator, or from the global stream of torch if there is none.
     """
-    if not isinstance(generator, torch.Generator | None):
-        raise ValueError(f"generator must be a torch.Generator, such as seeded(0), or None, got {generator!r}")
-    base = int(torch.randint(2**62, (1,), generator=generator))
-    return [spawn(base, i) for i in range(n_models)]
+    return seeds_from(drawn_seed(generator), n_models)
+
+
+def drawn_seed(generator: torch.Generator | None) -> int:
+    """Return a number from a generator, from which the seeds of all members are made."""
+    return int(torch.randint(2**62, (1,), generator=check_generator(generator)))
+
+
+def seeds_from(seed: int, n_models: int) -> list[int]:
+    """Return the seeds of members that are made from one number."""
+    return [spawn(seed, i) for i in range(n_models)]
 
 
 def spawn(*keys: int) -> int:
@@ -178,11 +257,14 @@ def spawn(*keys: int) -> int:
     return int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0] >> 2)
 
 
-def failures(loss: Tensor) -> Tensor:
+def failures(loss: Tensor, least: float = 0.0) -> Tensor:
     """Return which members did not converge, (N,): a loss that is not finite, or above three times the median.
 
     A loss that can be negative, such as a negative logarithm of a density, has no such ratio: there the limit is ten
     times the distance between the quartiles above the median.
+
+    Args:
+        least: a loss that no member fails with, whatever the others have
     """
     finite = loss[torch.isfinite(loss)]
     if not len(finite):
@@ -191,27 +273,49 @@ def failures(loss: Tensor) -> Tensor:
     if finite.min() < 0:
         low, high = finite.quantile(finite.new_tensor([0.25, 0.75]))
         limit = finite.median() + 10 * (high - low) + 1e-6 * finite.abs().max()
-    return ~torch.isfinite(loss) | (loss > limit)
+    return ~torch.isfinite(loss) | (loss > limit.clamp(min=least))
 
 
-def _start(template: nn.Module, init: str, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _start(template: nn.Module, init, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return parameters and buffers; a parametrized weight may start from a buffer, as an orthonormal one does."""
-    fresh = template
-    if init == "independent":
-        fresh = copy.deepcopy(template)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(spawn(seed, 1))
-            for module in fresh.modules():
-                if hasattr(module, "reset_parameters"):
-                    module.reset_parameters()
-        for ours, theirs in zip(fresh.modules(), template.modules()):
-            if isinstance(theirs, nn.modules.batchnorm._NormBase):  # its statistics come from data
-                for name, held in theirs.named_buffers(recurse=False):
-                    getattr(ours, name).copy_(held)
+    fresh = template if init == "shared" else _drawn_anew(template, init, spawn(seed, 1))
     parameters, buffers = (
         {k: v.detach().clone() for k, v in named} for named in (fresh.named_parameters(), fresh.named_buffers())
     )
     return parameters, buffers
+
+
+def _drawn_anew(template: nn.Module, init, seed: int) -> nn.Module:
+    """Return a copy whose free parameters are drawn anew, or refuse one that does not know how.
+
+    Frozen parameters and the statistics of normalisations, which come from data, are kept.
+    """
+    fresh = copy.deepcopy(template)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if callable(init):
+            init(fresh)
+        else:
+            for module in fresh.modules():
+                for reset in ("reset_parameters", "_reset_parameters"):
+                    if hasattr(module, reset):
+                        getattr(module, reset)()
+                        break
+    kept = dict(template.named_parameters())
+    with torch.no_grad():
+        for name, p in fresh.named_parameters():
+            if not p.requires_grad:
+                p.copy_(kept[name])
+            elif torch.equal(p, kept[name]) and p.numel() > 1 and p.std() > 0:
+                raise ValueError(
+                    f"init must draw every parameter anew, got {name!r} as it was: its module has no reset_parameters(); "
+                    "pass a function of the network that draws them all, such as lambda m: m.apply(draw)"
+                )
+    for ours, theirs in zip(fresh.modules(), template.modules()):
+        if isinstance(theirs, nn.modules.batchnorm._NormBase):
+            for name, held in theirs.named_buffers(recurse=False):
+                getattr(ours, name).copy_(held)
+    return fresh
 
 
 class Batches:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable
 
 import torch
 from scipy.optimize import minimize
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.utils._pytree import tree_map
 
-from ..checks import arguments, check_data, check_int, check_real
-from .options import Data, Loss, check_model
+from .._memory import examples_at_once
+from ..checks import arguments, check_int, check_real, n_examples, take
+from ..door import checked
+from ..network.facts import gradient_hooks, trainable
+from .options import Bounded, Data, Loss
 
 __all__ = ["refine"]
 
@@ -22,6 +26,7 @@ def refine(
     data: Data,
     loss: Loss,
     *,
+    output: int | str | Callable | None = None,
     weight_decay: float = 0.0,
     steps: int = 1000,
     tolerance: float = 1e-6,
@@ -30,33 +35,42 @@ def refine(
 
     Minibatches stop in a neighbourhood of a minimum. What reads the covariance off the curvature there, `sandwich` and
     `laplace`, needs the minimum itself. (A ReLU network may have it at a kink, where no gradient vanishes: then it warns.)
-    Works in double precision and evaluation mode, and returns the type that came.
+    Works in double precision and evaluation mode, and returns the type that came. Frozen parameters stay, and those of a
+    `Bounded` module are brought back to their bounds.
 
     Args:
+        output: which output of the network the loss reads, as in `train_ensemble`
         weight_decay: adds ``weight_decay / 2 * |parameters|^2`` to the loss
         steps: of the optimiser, at most
         tolerance: the largest entry of the gradient that counts as none
 
     Warns:
-        RuntimeWarning: when the gradient is larger at the end
+        RuntimeWarning: when the gradient is larger at the end, or the minimum lies outside the bounds
     """
-    data = check_data(data)
-    check_model(model, data, loss, level=3)
     steps = check_int(steps, "steps", 1)
     check_real(weight_decay, "weight_decay", ends="[)"), check_real(tolerance, "tolerance")
-    net = copy.deepcopy(model).double().eval()
-    x, y = tree_map(lambda t: t.double() if t.is_floating_point() else t, data)
-    args, kwargs = arguments(x)
-    parameters = list(net.parameters())
+    given = checked(model, data, loss, output=output, double=True, mean=False, one_tensor=False)
+    if hooks := gradient_hooks(model):
+        raise ValueError(
+            f"model has a hook on the gradient of {next(iter(hooks))!r}, which refine cannot follow: remove it"
+        )
+    net, n = given.model, n_examples(given.data[0])
+    parameters = list(trainable(net).values())
+    few = tree_map(_doubled, take(given.data[0], slice(0, 2)))
+    at_once = examples_at_once(net, few, 4) if given.mean else n  # a weighted mean is one of all examples
 
     def value_and_gradient(vector):
         vector = torch.from_numpy(vector)
         vector_to_parameters(vector, parameters)
-        with torch.enable_grad():
-            value = loss(net(*args, **kwargs), y)
-            slope = torch.autograd.grad(value, parameters, materialize_grads=True)
-        slope = parameters_to_vector(slope) + weight_decay * vector
-        return float(value.detach() + weight_decay / 2 * vector.square().sum()), slope.numpy()
+        value, slope = 0.0, torch.zeros_like(vector)
+        for i in range(0, n, at_once):
+            x, y = (tree_map(_doubled, take(part, slice(i, i + at_once))) for part in given.data)
+            args, kwargs = arguments(x)
+            with torch.enable_grad():
+                part = given.loss(net(*args, **kwargs), y) * (n_examples(y) / n)
+                slopes = torch.autograd.grad(part, parameters, materialize_grads=True)
+            value, slope = value + float(part.detach()), slope + torch.cat([g.reshape(-1) for g in slopes])
+        return value + float(weight_decay / 2 * vector.square().sum()), (slope + weight_decay * vector).numpy()
 
     start = parameters_to_vector(parameters).detach().numpy().copy()
     options = {"maxiter": steps, "maxfun": 2 * steps, "gtol": tolerance, "ftol": 0.0, "maxcor": 50}
@@ -70,5 +84,30 @@ def refine(
             stacklevel=2,
         )
     vector_to_parameters(torch.from_numpy(result.x), parameters)
-    like = next(model.parameters()).dtype
-    return net.to(like).train(model.training)
+    if isinstance(net, Bounded):
+        _keep_bounds(net)
+    found, refined = dict(net.named_parameters()), copy.deepcopy(model)
+    with torch.no_grad():
+        for name, p in refined.named_parameters():
+            p.copy_(found[name])
+    return refined
+
+
+def _doubled(values: Tensor) -> Tensor:
+    return values.to("cpu", torch.float64 if values.is_floating_point() else values.dtype, copy=True)
+
+
+def _keep_bounds(net: nn.Module) -> None:
+    """Bring parameters back to where they may be, and say so where they were elsewhere."""
+    with torch.no_grad():
+        views = {k: p[None] for k, p in net.named_parameters()}
+        before = {k: v.clone() for k, v in views.items()}
+        net.keep_bounds(views)
+    moved = [k for k, v in views.items() if not torch.equal(v, before[k])]
+    if moved:
+        warnings.warn(
+            f"the minimum lies outside the bounds of {', '.join(moved)}: the parameters were brought back to them, where "
+            "the gradient is not zero",
+            RuntimeWarning,
+            stacklevel=3,
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
@@ -11,12 +10,21 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
-from torch.utils._pytree import tree_leaves
 
-from ..checks import arguments, check_data, check_int, n_examples, take
+from ..checks import arguments, check_choice, check_data, check_int, n_examples, take
+from ..door import Checked, checked
 from ..network.modules import batch_norms
 
-__all__ = ["Bounded", "Data", "Loss", "Optimizer", "TrainingOptions", "check_model", "make_optimizer", "training_copy"]
+__all__ = [
+    "Bounded",
+    "Data",
+    "Loss",
+    "Optimizer",
+    "TrainingOptions",
+    "enough_epochs",
+    "make_optimizer",
+    "training_copy",
+]
 
 Data = tuple[Any, Any]  # inputs and targets, each a tensor or a tuple, list or dictionary of tensors: see `check_data`
 Loss = Callable[[Any, Any], Tensor]  # (output, target) -> mean over the batch
@@ -36,38 +44,53 @@ class Bounded(Protocol):
 class TrainingOptions:
     """How members are trained: the options of `train_ensemble` of these names."""
 
-    init: str = "shared"
+    init: str | Callable[[nn.Module], object] = "shared"
     order: str = "own"
-    epochs: int = 20
+    epochs: int | None = None
     batch_size: int = 16
     optimizer: Optimizer | None = None
     validation: Data | None = None
     patience: int | None = None
 
     def checked(
-        self, model: nn.Module, data: Data, loss: Loss, seen: int | None = None
-    ) -> tuple[Data, TrainingOptions]:
-        """Return data and options as tensors, or refuse what would stop a long training late.
+        self, model: nn.Module, data: Data, loss: Loss, *, seen: int | None = None, weighted: bool = False, output=None
+    ) -> tuple[Checked, TrainingOptions]:
+        """Return what passed the door, and options without defaults, or refuse what would stop a long training late.
 
         Args:
             seen: number of examples that each member sees, by default all
+            weighted: whether examples are weighted, so that the loss must be the mean of the losses of examples
         """
-        data = check_data(data)
-        held = None if self.validation is None else check_data(self.validation, "validation")
-        check_int(self.epochs, "epochs", 0), check_int(self.batch_size, "batch_size", 1)
-        for name, value, known in (
-            ("init", self.init, ("shared", "independent")),
-            ("order", self.order, ("own", "shared")),
-        ):
-            if value not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
-        if self.patience is not None and held is None:
-            raise ValueError("patience needs validation=(inputs, targets), held-out data to stop by")
-        check_model(model, data, loss, gathers=True)
+        check_int(self.batch_size, "batch_size", 1)
+        if self.epochs is not None:
+            check_int(self.epochs, "epochs", 0)
+        if not callable(self.init):
+            check_choice(self.init, "init", ("shared", "independent"))
+        check_choice(self.order, "order", ("own", "shared"))
         make_optimizer(self.optimizer, torch.zeros(1))
-        if self.epochs and 1 in (self.batch_size, (seen or n_examples(data[0])) % self.batch_size):
-            check_alone(model, data[0], self.batch_size)
-        return data, replace(self, validation=held)
+        given = checked(model, data, loss, output=output, mean=weighted, one_tensor=False)
+        held = self._held(given)
+        seen = seen or n_examples(given.data[0])
+        epochs = enough_epochs(seen, self.batch_size) if self.epochs is None else self.epochs
+        if epochs and 1 in (self.batch_size, seen % self.batch_size):
+            check_alone(model, given.data[0], self.batch_size)
+        return given, replace(self, validation=held, epochs=epochs)
+
+    def _held(self, given: Checked) -> Data | None:
+        """Return held-out data that the network takes, or refuse them, and a patience without them."""
+        if self.patience is not None:
+            check_int(self.patience, "patience", 1)
+        if self.validation is None:
+            if self.patience is not None:
+                raise ValueError("patience needs validation=(inputs, targets), held-out data to stop by")
+            return None
+        check_data(self.validation, "validation")
+        return checked(given.model, self.validation, given.loss, mean=False, one_tensor=False).data
+
+
+def enough_epochs(n: int, batch_size: int) -> int:
+    """Return the epochs that give 3000 steps of an optimiser, and at least 20."""
+    return max(20, -(-3000 // -(-n // batch_size)))
 
 
 def make_optimizer(make: Optimizer | None, flat: Tensor):
@@ -79,7 +102,13 @@ def make_optimizer(make: Optimizer | None, flat: Tensor):
             "optimizer must be a function of a list of tensors, such as partial(torch.optim.SGD, lr=0.1), got "
             f"{type(make).__name__}"
         )
-    optimizer = make([flat])
+    try:
+        optimizer = make([flat])
+        found = callable(getattr(optimizer, "step", None))
+    except (TypeError, ValueError, RuntimeError, AttributeError) as why:
+        raise ValueError(f"optimizer must make an optimiser of a list of tensors, and says: {why}") from why
+    if not found:
+        raise ValueError(f"optimizer must make an optimiser of a list of tensors, got {type(optimizer).__name__}")
     if type(optimizer).__name__ in NOT_ELEMENTWISE:
         raise ValueError(f"optimizer {type(optimizer).__name__} mixes parameters, and so the members: take Adam or SGD")
     return optimizer
@@ -100,62 +129,20 @@ class FusedAdam:
 
 
 def training_copy(model: nn.Module) -> nn.Module:
-    """Return a copy in training mode, but for normalisations that are in evaluation mode."""
-    template = copy.deepcopy(model).train()
-    for ours, theirs in zip(template.modules(), model.modules()):
-        if isinstance(theirs, nn.modules.batchnorm._NormBase):
-            ours.training = theirs.training
-    return template
+    """Return a copy in training mode; modules that are in evaluation mode stay so, of a model that is not as a whole.
 
-
-def check_model(model: nn.Module, data: Data, loss: Loss, *, gathers: bool = False, level: int = 5) -> None:
-    """Refuse a model and a loss that do not fit each other or the data.
-
-    Args:
-        gathers: whether the training to come can gather statistics for batch normalisation
-        level: how many calls lie between a warning and the user
+    Of a model in evaluation mode that concerns normalisations alone, which keep the statistics they have.
     """
-    found = batch_norms(model, training=True)
-    norms = [name for name, norm in found.items() if not (gathers and norm.track_running_stats)]
-    if norms:
-        raise ValueError(
-            f"model has batch normalisation ({norms[0]}), which makes an output depend on the rest of the batch: use "
-            "GroupNorm or LayerNorm, or model.eval() to keep the statistics it has"
-        )
-    if not any(True for _ in model.parameters()):
-        raise ValueError("model has no parameters to train")
-    value = _loss_of_two(model, data, loss)
-    if value.ndim:
-        raise ValueError(f"loss must be the mean over the batch, a scalar, got shape {tuple(value.shape)}")
-    if value.isnan():
-        warnings.warn("the loss of the untrained model is not a number", RuntimeWarning, stacklevel=level)
-
-
-def _loss_of_two(model: nn.Module, data: Data, loss: Loss) -> Tensor:
-    """Return the loss on the first two examples, in evaluation mode."""
-    inputs, targets = ([tuple(t.shape) for t in tree_leaves(part)] for part in data)
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.filterwarnings("error", message="Using a target size")  # torch goes on, each with every other
-            args, kwargs = arguments(take(data[0], slice(2)))
-            return loss(copy.deepcopy(model).eval()(*args, **kwargs), take(data[1], slice(2)))
-    except UserWarning as why:
-        raise ValueError(
-            f"targets must have the shape of the outputs, got (N, ...) = {_listed(targets)}: {why}"
-        ) from why
-    except (RuntimeError, IndexError, TypeError, AttributeError) as why:
-        shapes = f"{_listed(inputs)}, {_listed(targets)}"
-        raise ValueError(f"model and loss do not fit the data {shapes}: {why}") from why
-
-
-def _listed(shapes: list[tuple]) -> str:
-    return ", ".join(map(str, shapes))
+    template = copy.deepcopy(model)
+    for module in template.modules():
+        module.training |= not (model.training or isinstance(module, nn.modules.batchnorm._NormBase))
+    return template
 
 
 def check_alone(model: nn.Module, inputs, batch_size: int) -> None:
     """Refuse batch normalisation over one number, as the last batch, or every one, would have."""
     alone = training_copy(model)
-    if not any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in alone.modules()):
+    if not batch_norms(alone, training=True):
         return
     args, kwargs = arguments(take(inputs, slice(1)))
     try:

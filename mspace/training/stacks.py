@@ -7,19 +7,21 @@ one call and never mixes them. `gradient` fills ``flat.grad`` for a minibatch of
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
+from .._memory import examples_at_once
 from ..checks import arguments, n_examples, take
 from ..network.modules import batch_norms
 
 __all__ = ["BatchedStack", "LoopedStack", "Stack"]
 
-EVALUATED_AT_ONCE = 1 << 22  # numbers that the outputs of the whole stack may hold
+DRAWING = threading.Lock()  # members that draw from the global stream seed it: one thread at a time
 
 
 class Stack:
@@ -32,6 +34,7 @@ class Stack:
         x, y: checked inputs and targets, from which minibatches are taken
         buffers: by name, (N, ...)
         seeds: one a member, for what the module itself draws
+        hooks: functions of the gradient of a parameter, by name
     """
 
     def __init__(
@@ -43,14 +46,16 @@ class Stack:
         loss: Callable,
         buffers: Mapping[str, Tensor] | None = None,
         seeds=None,
+        hooks: Mapping[str, list[Callable]] | None = None,
     ):
-        self.template, self.x, self.y, self.loss, self.seeds = template, x, y, loss, seeds
+        self.template, self.x, self.y, self.loss, self.seeds, self.hooks = template, x, y, loss, seeds, hooks or {}
         own, moving = dict(template.named_buffers()), _moving_statistics(template)
         self.fixed = {  # a member's own buffers, (N, ...): those that differ from the template's, or will
             k: v.clone() for k, v in (buffers or {}).items() if k in moving or not torch.equal(v, own[k].expand_as(v))
         }
         first = next(iter(parameters.values()))
         self.size = len(first)
+        self.at_once = examples_at_once(template, x, self.size)
         self.shapes = self._shapes(parameters)
         self.flat = first.new_empty(sum(s.numel() for s in self.shapes.values()))
         self.flat.grad = torch.zeros_like(self.flat)
@@ -87,11 +92,19 @@ class Stack:
         """Fill ``flat.grad`` for the examples index (N, B), each counted `weight` (N, B) times."""
         raise NotImplementedError
 
+    def call_hooks(self) -> None:
+        """Hand the gradients of each member to the hooks of their parameters, as a pass back through the module does."""
+        grads = self.named(self.flat.grad) if self.hooks else {}
+        for name, hooks in self.hooks.items():
+            for hook in hooks:
+                for grad in grads[name]:
+                    changed = hook(grad.clone())
+                    if changed is not None:
+                        grad.copy_(changed)
+
     def losses(self, x, y) -> Tensor:
         """Return the mean loss of every member over the same examples, (N,)."""
-        width = max(1, sum(t[:1].numel() for t in tree_leaves(y)))
-        step = max(1, EVALUATED_AT_ONCE // (self.size * width))
-        total, n = torch.zeros(()), n_examples(x)
+        step, total, n = self.at_once, torch.zeros(()), n_examples(x)
         with torch.no_grad():
             for i in range(0, n, step):
                 here = slice(i, i + step)
@@ -104,8 +117,8 @@ class Stack:
 class BatchedStack(Stack):
     """Any module that `torch.func` can batch: one vmap over members forward, one ordinary pass back."""
 
-    def __init__(self, template, parameters, x, y, loss, buffers=None, seeds=None):
-        super().__init__(template, parameters, x, y, loss, buffers, seeds)
+    def __init__(self, template, parameters, x, y, loss, buffers=None, seeds=None, hooks=None):
+        super().__init__(template, parameters, x, y, loss, buffers, seeds, hooks)
         self.work: dict[tuple, Tensor] = {}
         self.evaluated = copy.deepcopy(template).eval()
 
@@ -136,6 +149,7 @@ class BatchedStack(Stack):
             losses = vmap(self._member_loss)(own, self.fixed, x, y, *(() if weight is None else (weight,)))
             slopes = torch.autograd.grad(losses.sum(), list(own.values()), materialize_grads=True)
         torch._foreach_copy_(list(self.named(self.flat.grad).values()), list(slopes))
+        self.call_hooks()
 
 
 class LoopedStack(Stack):
@@ -155,7 +169,7 @@ class LoopedStack(Stack):
         """Fill ``flat.grad`` for the examples index (N, B), each counted `weight` (N, B) times."""
         self.steps += 1
         views, grads = self.named(self.flat), self.named(self.flat.grad)
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        with DRAWING, torch.random.fork_rng(devices=[]), torch.enable_grad():
             for i in range(self.size):
                 torch.manual_seed((self.seeds[i] + self.steps) % 2**63)
                 own = {k: v[i].detach().requires_grad_() for k, v in views.items()}
@@ -164,6 +178,7 @@ class LoopedStack(Stack):
                 value = _weighted_loss(self.loss, out, take(self.y, index[i]), None if weight is None else weight[i])
                 for name, g in zip(own, torch.autograd.grad(value, list(own.values()), materialize_grads=True)):
                     grads[name][i].copy_(g)
+        self.call_hooks()
 
 
 def _weighted_loss(loss, out, y, weight: Tensor | None) -> Tensor:

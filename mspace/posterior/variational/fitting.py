@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ...checks import check_data, check_int, check_real, n_examples
+from ...checks import check_int, check_real, n_examples
+from ...door import Checked, checked
+from ...network.facts import gradient_hooks
 from ...network.parameters import blocks_of, positions
 from ...training import Data, Ensemble, Loss, member_seeds
 from ...training.loop import spawn
-from ...training.options import Optimizer, check_model
+from ...training.options import Optimizer
 from ..gaussian import GaussianPosterior
 from .descent import AT_ONCE, Fit, Rows
 from .families import FAMILIES, Diagonal, Full, LowRank, columns_of, prior_of
@@ -50,6 +51,7 @@ class Options:
     epochs: int | None
     batch_size: int | None
     optimizer: Optimizer | None
+    output: int | str | Callable | None
 
     def check(self) -> None:
         """Refuse what does not depend on the model."""
@@ -72,6 +74,7 @@ def variational(
     data: Data,
     loss: Loss,
     *,
+    output: int | str | Callable | None = None,
     family: str = "full",
     layers: str | Sequence[str] | None = None,
     prior: GaussianPosterior | None = None,
@@ -134,7 +137,7 @@ def variational(
     """
     options = Options(
         family, layers, prior, prior_precision, noise, structure, rank, blocks,
-        train_rest, init_scale, kl_weight, draws, epochs, batch_size, optimizer,
+        train_rest, init_scale, kl_weight, draws, epochs, batch_size, optimizer, output,
     )  # fmt: skip
     return _posteriors(model, data, loss, 1, options, None, None, generator, progress)[0]
 
@@ -145,6 +148,7 @@ def variational_ensemble(
     loss: Loss,
     n_models: int,
     *,
+    output: int | str | Callable | None = None,
     family: str = "full",
     layers: str | Sequence[str] | None = None,
     prior: GaussianPosterior | None = None,
@@ -177,7 +181,7 @@ def variational_ensemble(
     """
     options = Options(
         family, layers, prior, prior_precision, noise, structure, rank, blocks,
-        train_rest, init_scale, kl_weight, draws, epochs, batch_size, optimizer,
+        train_rest, init_scale, kl_weight, draws, epochs, batch_size, optimizer, output,
     )  # fmt: skip
     return _posteriors(model, data, loss, n_models, options, resample, seeds, generator, progress)
 
@@ -186,13 +190,14 @@ def _posteriors(
     model, data, loss, n_models, options: Options, resample, seeds, generator, progress
 ) -> list[GaussianPosterior]:
     options.check()
-    data = _checked(model, data, loss, n_models, resample)
+    given = _checked(model, data, loss, n_models, resample, options.output)
+    data, loss = given.data, given.loss
     seeds = member_seeds(n_models, generator) if seeds is None else list(seeds)
     if len(seeds) != n_models:
         raise ValueError(f"seeds must be {n_models}, one for each member, got {len(seeds)}")
     streams = [torch.Generator().manual_seed(spawn(s, 4)) for s in seeds]
     network = model.template if isinstance(model, Ensemble) else model
-    template = copy.deepcopy(network).eval()
+    template = copy.deepcopy(given.model).eval()
     start = _start(model, n_models)
     groups = _groups(template, start, options, streams)
     random = [g for g in groups if g.family is not None]
@@ -264,18 +269,18 @@ def _first_outputs(template, groups, rows: Rows):
     return network(x, [None] * len(fixed), groups[0].mean.new_empty(rows.n_models, 0))[0], y
 
 
-def _checked(model, data, loss, n_models: int, resample) -> Data:
-    """Return the data as tensors, or refuse what could stop a long training late."""
+def _checked(model, data, loss, n_models: int, resample, output) -> Checked:
+    """Return what passed the door, or refuse what could stop a long training late."""
     check_int(n_models, "n_models", 1)
     if isinstance(model, Ensemble) and len(model) != n_models:
         raise ValueError(f"model must be one network or an ensemble of n_models = {n_models}, got {len(model)} members")
-    data = check_data(data)
-    n = n_examples(data[0])
+    network = model[0] if isinstance(model, Ensemble) else model
+    given = checked(network, data, loss, output=output, one_tensor=False)
+    if hooks := gradient_hooks(network):
+        raise ValueError(f"model has a hook on the gradient of {next(iter(hooks))!r}, which is not followed here: remove it")
+    n = n_examples(given.data[0])
     if resample is not None and (
         resample.ndim != 2 or len(resample) != n_models or resample.min() < 0 or resample.max() >= n
     ):
         raise ValueError(f"resample must be ({n_models}, k) indices below {n}, got shape {tuple(resample.shape)}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of shapes that broadcast, which are refused with the likelihood
-        check_model(model[0].train() if isinstance(model, Ensemble) else model, data, loss)
-    return data
+    return given
