@@ -795,13 +795,13 @@ X, Y = noise(20, 3), noise(20, 2, seed=1)
         ((X[:0], Y[:0]), F.mse_loss, {}, "at least one"),
         (X, F.mse_loss, {}, r"data must be a pair \(inputs, targets\), got Tensor"),
         ((X, "y" * 20), F.mse_loss, {}, r"data must be a pair \(inputs, targets\) of tensors"),
-        ((X[:, :2], Y), F.mse_loss, {}, "model and loss do not fit data like"),
-        ((X, Y), lambda o, t: F.mse_loss(o, t, reduction="none"), {}, r"a scalar, got shape \(8, 2\)"),
-        ((X, Y), lambda o, t: 1.0, {}, "a scalar, got float"),
+        ((X[:, :2], Y), F.mse_loss, {}, "model does not fit inputs"),
+        ((X, Y), lambda o, t: F.mse_loss(o, t, reduction="none"), {}, r"a scalar tensor, got shape \(8, 2\)"),
+        ((X, Y), lambda o, t: 1.0, {}, "a scalar tensor, got float"),
         ((X, Y), lambda o, t: F.mse_loss(o, t, reduction="sum"), {}, "same examples twice, as of a sum"),
         ((X, torch.arange(20) % 2), weighted_two := lambda o, t: weighted(torch.cat([o, o[:, :1]], 1), t), {},
          "mean of the losses of single examples"),
-        ((X, Y), lambda o, t: (o - t).log().mean(), {}, "loss must be finite at the weights"),
+        ((X, Y), lambda o, t: (o - t).log().mean(), {}, "loss must be finite at the parameters"),
         ((X, Y), F.mse_loss, {"layers": "3"}, "'3' is no layer with parameters"),
         ((X, Y), F.mse_loss, {"structure": "rows"}, "structure must be one of full, layer, neuron, diagonal"),
         ((X, Y), F.mse_loss, {"largest": 0}, "largest must be a whole number"),
@@ -852,7 +852,7 @@ def test_other_mistakes_are_named():
     with pytest.raises(ValueError, match="model has no parameters"):
         sandwich(nn.Sequential(nn.ReLU()), (X, X), F.mse_loss)
     broken = set_to(nn.Sequential(nn.Linear(3, 2)).double(), [math.nan] * 8)
-    with pytest.raises(ValueError, match=r"finite parameters, got NaN or infinity in 0\.weight"):
+    with pytest.raises(ValueError, match=r"finite parameters, got NaN or infinity in '0\.weight'"):
         laplace(broken, (X, Y), F.mse_loss)
     with pytest.raises(ValueError, match="residuals that are all zero"):
         laplace(LINEAR, (X, LINEAR(X).detach()), F.mse_loss)
@@ -862,7 +862,7 @@ def test_other_mistakes_are_named():
         laplace(dense(3, 4, 2), (X[:5], Y[:5]), F.mse_loss, prior_precision=0.0)
     gone = torch.arange(20) % 2
     gone[15] = -100
-    with pytest.raises(ValueError, match="classes from 0 on, got -100: cut those"):
+    with pytest.raises(ValueError, match="cut ignored examples out"):
         sandwich(LINEAR, (X, gone), F.cross_entropy)
     roots = nn.Sequential(nn.Linear(1, 1, bias=False)).double()
     rising = torch.arange(20.0).double()[:, None].flip(0)
@@ -871,11 +871,11 @@ def test_other_mistakes_are_named():
             roots,
             (rising, rising),
             lambda o, t: (o.abs() / t.abs().clamp(min=1)).sqrt().mean(),
-            curvature="gauss_newton",
+            curvature="hessian",
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch tells of the shapes, too
-        with pytest.raises(ValueError, match="outputs and targets shaped differently"):
+        with pytest.raises(ValueError, match="shape"):
             sandwich(nn.Sequential(nn.Linear(3, 1)).double(), (X, Y[:, 0]), F.mse_loss)
 
 

@@ -645,9 +645,8 @@ def test_bad_data_and_models_are_named():
     cases = [
         (net, (holed, y), F.mse_loss, "finite"),
         (net, (x, y[:5]), F.mse_loss, "as many targets"),
-        (net, (x[:, :2], y), F.mse_loss, "do not fit"),
+        (net, (x[:, :2], y), F.mse_loss, "does not fit"),
         (net, (x, y), nn.MSELoss(reduction="sum"), "mean over the batch"),
-        (norm, (x, y), F.mse_loss, "batch normalisation"),
         (nn.Tanh(), (x, y), F.mse_loss, "no parameters"),
         (Ensemble.of([net, net]), (x, y), F.mse_loss, "n_models = 1, got 2"),
     ]
@@ -656,11 +655,11 @@ def test_bad_data_and_models_are_named():
             variational(model, data, loss, **GOOD)
     with pytest.raises(ValueError, match="noise belongs to a squared error"):
         variational(net, (x, torch.zeros(12).long()), F.cross_entropy, noise=1.0, **GOOD)
-    with pytest.raises(ValueError, match=r"targets must have the shape of the outputs, got .*\(12,\)"):
+    with pytest.raises(ValueError, match=r"targets must have the shape of the outputs, .*\(12,\)"):
         variational(net, (x, y[:, 0]), F.mse_loss, **GOOD)
     with pytest.raises(ValueError, match="LBFGS mixes parameters"):
         variational_ensemble(net, (x, y), F.mse_loss, 2, optimizer=torch.optim.LBFGS, **GOOD)
-    variational(norm.eval(), (x, y), F.mse_loss, **GOOD)
+    variational(norm, (x, y), F.mse_loss, **GOOD)  # in evaluation mode, as all of it
 
 
 def test_bad_priors_are_named():

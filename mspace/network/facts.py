@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves, tree_map
 
-__all__ = ["activations", "adapted", "check_module", "gradient_hooks", "has_hooks", "trainable"]
+__all__ = ["activations", "adapted", "check_module", "gradient_hooks", "has_hooks", "reset_parameters", "trainable"]
 
 
 def check_module(model: nn.Module, *, trains: bool = True) -> nn.Module:
@@ -66,6 +66,17 @@ def _check_tensor(name: str, p: Tensor) -> None:
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters that are free, with ``requires_grad=True``, by name."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def reset_parameters(model: nn.Module) -> set[str]:
+    """Let all modules that can draw their parameters anew, and return the names of the parameters that these hold."""
+    known: set[str] = set()
+    for name, module in model.named_modules():
+        reset = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
+        if reset is not None:
+            reset()
+            known.update(f"{name}.{k}".lstrip(".") for k, _ in module.named_parameters())
+    return known
 
 
 def has_hooks(model: nn.Module) -> bool:

@@ -15,7 +15,17 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ..checks import n_examples, take
 
-__all__ = ["FAILURES", "check_curved", "check_loss", "check_mean", "loss_kind", "shapes_of", "usable_loss"]
+__all__ = [
+    "FAILURES",
+    "check_curved",
+    "check_differentiable",
+    "check_loss",
+    "check_mean",
+    "loss_kind",
+    "mean_of_weighted",
+    "shapes_of",
+    "usable_loss",
+]
 
 # what a network or a loss raises on data that do not fit it
 FAILURES = (
@@ -158,6 +168,61 @@ def _is_weighted_mean(loss: Callable, out, target, single: Tensor, value: Tensor
         weights[i] = 1 if alike else ((pair - single[first]) / (single[i] - pair)).clamp(min=0)
     mean = (weights * single.nan_to_num()).sum() / weights.sum()
     return bool((mean - value).abs() <= 1e-3 * value.abs())
+
+
+def mean_of_weighted(loss: Callable, data: tuple, outputs: Callable[[Any], Any]) -> Callable:
+    """Return the mean of weighted losses of examples that a loss with class weights stands for.
+
+    A batch's loss sum(w l) / sum(w) is made sum(w l) / (n w'), with the mean w' of the weights over all data: one gradient
+    per example, which the first form does not have. The weight of a class is found from pairs with another class.
+
+    Args:
+        data: inputs and targets, classes from 0 on
+        outputs: gives the outputs of some inputs
+    """
+    x, y = data
+    if not isinstance(y, Tensor) or y.ndim != 1 or y.is_floating_point() or int(y.min()) < 0:
+        raise ValueError(
+            "loss must be the mean of the losses of single examples where these are taken one by one, got one that weighs "
+            "them by targets that are no classes: weigh single losses, with reduction='none', and cut ignored ones out"
+        )
+    some = torch.cat([(y == c).nonzero().flatten()[:4] for c in y.unique()])
+    out, target = outputs(take(x, some)), y[some]
+    weights = torch.ones(int(y.max()) + 1, dtype=torch.float64)
+    first = target == target[0]
+    for c in target.unique()[1:]:
+        weights[c] = _class_weight(loss, out, target, first.nonzero().flatten(), (target == c).nonzero().flatten())
+    weights /= weights[y].mean()
+
+    def mean(output, targets):
+        value = loss(output, targets)
+        return value * weights.to(value.dtype)[targets].mean()
+
+    return mean
+
+
+def _class_weight(loss: Callable, out, target, ones: Tensor, others: Tensor) -> Tensor:
+    """Return the weight of some examples beside that of others, by the pair whose losses differ most."""
+    single = {int(i): _value(loss, take(out, i[None]), target[i[None]]).double() for i in (*ones, *others)}
+    _, i, j = max((float((single[int(i)] - single[int(j)]).abs()), int(i), int(j)) for i in ones for j in others)
+    both = torch.tensor([i, j])
+    pair = _value(loss, take(out, both), target[both]).double()
+    return (pair - single[i]) / (single[j] - pair)
+
+
+def check_differentiable(loss: Callable, out, target) -> None:
+    """Refuse a loss through which no gradient passes to the outputs."""
+    if loss_kind(loss) == "mse" and not target.is_floating_point():
+        raise ValueError(
+            f"targets must be floating point for a squared error, got {target.dtype}: take targets.float()"
+        )
+    free = tree_map(lambda t: t.clone().requires_grad_() if t.is_floating_point() else t, out)
+    try:
+        with torch.enable_grad():
+            value = loss(free, target)
+            torch.autograd.grad(value, [t for t in tree_leaves(free) if t.requires_grad], allow_unused=True)
+    except FAILURES as why:
+        raise ValueError(f"loss must be differentiable in the outputs, and says: {why}") from why
 
 
 def check_curved(loss: Callable, out: Tensor, target) -> None:

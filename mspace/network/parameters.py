@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..checks import layer_names
+from .facts import trainable
 from .weights import live_weight_of
 
 __all__ = ["STRUCTURES", "Reader", "blocks_of", "flatten", "positions", "unflatten"]
@@ -32,36 +33,46 @@ def unflatten(model: nn.Module, vector: Tensor) -> dict[str, Tensor]:
     return {k: v.unflatten(-1, p.shape) if p.ndim else v[..., 0] for (k, p), v in zip(named.items(), parts)}
 
 
-def positions(model: nn.Module, layers: str | Sequence[str] | None = None) -> Tensor:
-    """Where the parameters of some layers stand in the vector, ascending, (q,).
+def positions(model: nn.Module, layers: str | Sequence[str] | None = None, *, frozen: bool = False) -> Tensor:
+    """Return where the free parameters of some layers stand in the vector of all, ascending, (q,).
 
     Args:
         layers: names of modules or of parameters; all parameters if None
+        frozen: whether parameters with ``requires_grad=False`` count as well
     """
     place = unflatten(model, torch.arange(sum(p.numel() for p in model.parameters())))
+    free = place if frozen else {k: place[k] for k in trainable(model)}
     if layers is None:
-        return torch.cat([v.reshape(-1) for v in place.values()])
+        return torch.cat([v.reshape(-1) for v in free.values()])
     names = layer_names(layers, "layers")
-    found = [[v.reshape(-1) for k, v in place.items() if not n or k == n or k.startswith(f"{n}.")] for n in names]
-    for name, parts in zip(names, found):
-        if not parts:
-            raise ValueError(f"layers: {name!r} is no layer with parameters; parameters are {', '.join(place)}")
     if not names:
         raise ValueError("layers must name at least one layer, or be None for all")
-    return torch.cat([v for parts in found for v in parts]).unique()
+    found = []
+    for name in names:
+        under = [k for k in place if not name or k == name or k.startswith(f"{name}.")]
+        if not under:
+            raise ValueError(f"layers: {name!r} is no layer with parameters; parameters are {', '.join(place)}")
+        if not any(k in free for k in under):
+            raise ValueError(
+                f"layers names {name!r}, which is frozen and therefore known: unfreeze it by requires_grad_(True)"
+            )
+        found += [free[k].reshape(-1) for k in under if k in free]
+    return torch.cat(found).unique()
 
 
-def blocks_of(model: nn.Module, structure: str, layers: str | Sequence[str] | None = None) -> list[Tensor]:
+def blocks_of(
+    model: nn.Module, structure: str, layers: str | Sequence[str] | None = None, *, frozen: bool = False
+) -> list[Tensor]:
     """The positions that share a covariance, as batches of blocks of one size, each (k, b).
 
     Args:
         structure: "full", one block of all; "layer", a block for the parameters of each module; "neuron", one for
             each unit: the rows with its number, and its bias, in the parameters of a module; "diagonal", single numbers
-        layers: as in `positions`
+        layers, frozen: as in `positions`
     """
     if structure not in STRUCTURES:
         raise ValueError(f"structure must be one of {', '.join(STRUCTURES)}, got {structure!r}")
-    wanted = positions(model, layers)
+    wanted = positions(model, layers, frozen=frozen)
     if structure == "full":
         return [wanted[None]]
     if structure == "diagonal":

@@ -26,7 +26,7 @@ from ..neurons import NeuronDistribution, weight_of
 from ..training import Data, Ensemble, Loss
 from ..training.loop import drawn_seed, failures, seeds_from, spawn, train_members
 from ..training.options import Optimizer, TrainingOptions, training_copy
-from .resampling import KINDS, Resampler, block_length, differ_in_size, overlap
+from .resampling import KINDS, Resampler, block_length, overlap
 from .store import Store, load_chunk, save_chunk
 
 __all__ = ["Moments", "bootstrap", "bootstrap_neurons"]
@@ -263,8 +263,7 @@ def _chunks(
     check_progress(progress)
     if n_jobs is not None and (not isinstance(n_jobs, int) or n_jobs == 0):
         raise ValueError(f"n_jobs must be a whole number other than 0, or None, got {n_jobs!r}")
-    weighted = design.resample == "weights" or differ_in_size(design.groups)
-    given, filled = training.checked(model, data, loss, weighted=weighted, output=output)
+    given, filled = training.checked(model, data, loss, output=output)
     plan = _plan(given, design, training, filled)
     _check_align(model, training.init, align)
     seed = drawn_seed(generator)
@@ -310,7 +309,8 @@ def _check_align(model: nn.Module, init, align) -> None:
     try:
         _align(Ensemble.of([model, model]), model, init, align)
     except ValueError as why:
-        raise ValueError(f"align must be None for this network, whose members cannot be aligned: {why}") from why
+        reason = str(why).partition(": ")[0]
+        raise ValueError(f"align=None is needed for this network, whose members cannot be aligned ({reason})") from why
 
 
 @dataclass(frozen=True)

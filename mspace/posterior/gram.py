@@ -91,7 +91,7 @@ def hessian(
         layers: names of layers or parameters, all by default; rows are in the order of ``named_parameters``
         gauss_newton: take J.T H J instead, without the curvature of the network itself
     """
-    problem = Problem.of(model, data, loss, layers)
+    problem = Problem.of(model, data, loss, layers, curved=gauss_newton)
     plan = Plan.of(model, "full", layers, False, LARGEST)
     found = Curvature(problem, plan.scopes, LARGEST)
     return (found.gauss_newton() if gauss_newton else found.hessian())[0][0]

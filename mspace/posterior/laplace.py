@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 
 import torch
@@ -25,6 +25,7 @@ def laplace(
     data: Data,
     loss: Loss,
     *,
+    output: int | str | Callable | None = None,
     layers: str | Sequence[str] | None = None,
     structure: str = "full",
     prior_precision: float | Mapping[str, float] = 1.0,
@@ -63,7 +64,7 @@ def laplace(
         minus infinity under a prior of zero precision), and "gradient", the norm of the gradient of the log-posterior,
         zero at its maximum
     """
-    problem = Problem.of(model, data, loss, layers)
+    problem = Problem.of(model, data, loss, layers, output=output)
     plan = Plan.of(model, structure, layers, conditional, largest)
     prior = _prior(problem, plan, prior_precision)
     if noise is not None and not (isinstance(noise, Real) and 0 < noise < math.inf):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..checks import check_int
 from ..door import checked
-from ..network.facts import gradient_hooks
+from ..network.facts import gradient_hooks, trainable
 from ..network.parameters import blocks_of, flatten
 from ..training import Data, Loss
 from ..training.loop import stack_of
@@ -84,10 +84,20 @@ def online(
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     if not 0.5 < alpha < 1:
         raise ValueError(f"alpha must lie between 0.5 and 1, got {alpha}: the average has no limit law elsewhere")
-    given = checked(model, data, loss, output=output, double=True, curved=method == "plugin" and curvature == "gauss_newton")
+    given = checked(
+        model,
+        data,
+        loss,
+        output=output,
+        double=True,
+        mean=False,
+        curved=method == "plugin" and curvature == "gauss_newton",
+    )
     if hooks := gradient_hooks(model):
-        raise ValueError(f"model has a hook on the gradient of {next(iter(hooks))!r}, which online cannot follow: remove it")
-    net, data, loss = given.model, given.data, given.loss
+        raise ValueError(
+            f"model has a hook on the gradient of {next(iter(hooks))!r}, which online cannot follow: remove it"
+        )
+    net, data, loss = given.model, given.data, given.mean_loss()
     count = len(data[0])
     steps = max(10_000, count) if steps is None else check_int(steps, "steps", 1000)
     chains, batch_size = check_int(chains, "chains", 1), check_int(batch_size, "batch_size", 1)
@@ -111,12 +121,13 @@ def online(
 
 def _descend(net, data, loss, found, steps, rate, alpha, batch_size, chains, generator, progress) -> Tensor:
     """Run all chains; the mean of each, measured from the start, (chains, p)."""
-    start = {k: p.detach().expand(chains, *p.shape).clone() for k, p in net.named_parameters()}
+    shapes = {k: p.shape for k, p in net.named_parameters()}
+    start = {k: p.detach().expand(chains, *p.shape).clone() for k, p in trainable(net).items()}
     stack = stack_of(net, start, *data, loss, [0] * chains)
 
     def in_order(flat):
         views = stack.named(flat)
-        return [views[k] for k in start]
+        return [views[k] if k in views else flat.new_zeros(chains, *shape) for k, shape in shapes.items()]
 
     total = torch.zeros(chains, len(flatten(net)), dtype=torch.float64)
     away = total.clone()  # small numbers, whose squares lose nothing

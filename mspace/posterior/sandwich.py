@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 
 import torch
@@ -28,6 +28,7 @@ def sandwich(
     data: Data,
     loss: Loss,
     *,
+    output: int | str | Callable | None = None,
     layers: str | Sequence[str] | None = None,
     structure: str = "full",
     dependence: int = 0,
@@ -83,7 +84,7 @@ def sandwich(
     Warns:
         RuntimeWarning: when inputs are overlapping windows and `dependence` is zero, the covariance then is too small
     """
-    problem = Problem.of(model, data, loss, layers)
+    problem = Problem.of(model, data, loss, layers, output=output, curved=curvature != "hessian")
     plan = Plan.of(model, structure, layers, conditional, largest)
     dependence = check_int(dependence, "dependence", 0, len(problem) - 1)
     runs = _check(problem, dependence, groups, curvature, damping)

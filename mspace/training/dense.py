@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..network.facts import has_hooks
 from ..network.loss import loss_kind
 from ..network.modules import in_order
 from .stacks import Stack
@@ -50,7 +51,7 @@ class Layer(NamedTuple):
 
 def dense_layers(template: nn.Module) -> list[Layer] | None:
     """Return the Linear layers of a Sequential with the activation after each, or None if it is anything else."""
-    if type(template) is not nn.Sequential:
+    if type(template) is not nn.Sequential or has_hooks(template):
         return None
     layers: list[Layer] = []
     if len(list(template.named_parameters(remove_duplicate=False))) > len(list(template.parameters())):

@@ -163,9 +163,8 @@ def write_ensemble(ensemble: Ensemble, path: str | os.PathLike, note: dict) -> N
     }
     try:
         with replacing(path) as part:
-            save_file(
-                tensors, part, metadata={"mspace": json.dumps(note), "checksum": digest(dict(sorted(tensors.items())))}
-            )
+            checksum = digest(dict(sorted(tensors.items())))
+            save_file(tensors, part, metadata={"mspace": json.dumps({**note, "checksum": checksum})})
     except SafetensorError as why:
         raise OSError(f"{path}: {why}") from why
 
@@ -177,7 +176,8 @@ def read_ensemble(path: str | os.PathLike, template: nn.Module) -> tuple[Ensembl
     try:
         with safe_open(path, "pt") as file:
             names = list(file.keys())
-            tensors, notes = {k: file.get_tensor(k) for k in names}, file.metadata() or {}
+            tensors = {k: file.get_tensor(k) for k in names}
+            note = json.loads((file.metadata() or {}).get("mspace", "{}"))
     except FileNotFoundError:
         raise
     except (SafetensorError, OSError) as why:
@@ -188,13 +188,14 @@ def read_ensemble(path: str | os.PathLike, template: nn.Module) -> tuple[Ensembl
         if kind not in kinds:
             raise ValueError(f"path {str(path)!r} holds no ensemble: unknown entry {key!r}")
         kinds[kind][name] = tensor
-    if "checksum" in notes and notes["checksum"] != digest(dict(sorted(tensors.items()))):
+    checksum = note.pop("checksum", None)
+    if checksum is not None and checksum != digest(dict(sorted(tensors.items()))):
         raise ValueError(f"path {str(path)!r} is damaged, its checksum is another than when it was written: delete it")
     ensemble = Ensemble(copy.deepcopy(template), **kinds)
     for name, own in (*template.named_parameters(), *template.named_buffers()):
         if (held := (ensemble.parameters | ensemble.buffers)[name].dtype) != own.dtype:
             raise ValueError(f"template[{name!r}] is {own.dtype}, the file has {held}: convert it, template.to({held})")
-    return ensemble, json.loads(notes.get("mspace", "{}"))
+    return ensemble, note
 
 
 def _must_match(what: str, stacked: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.utils._pytree import tree_map
 
 from ..checks import check_generator, check_int, check_progress, n_examples
 from ..door import Checked
-from ..network.facts import gradient_hooks, has_hooks, trainable
+from ..network.facts import gradient_hooks, has_hooks, reset_parameters, trainable
 from ..network.loss import loss_kind
 from .convergence import descend
 from .dense import DenseStack, dense_layers
@@ -89,7 +90,7 @@ def train_ensemble(
     check_progress(progress)
     options = TrainingOptions(init, order, epochs, batch_size, optimizer, validation, patience)
     seen = None if resample is None else _check_resample(resample, n_models)
-    given, options = options.checked(model, data, loss, seen=seen, weighted=weights is not None, output=output)
+    given, options = options.checked(model, data, loss, seen=seen, output=output)
     n = n_examples(given.data[0])
     if resample is not None and weights is not None:
         raise ValueError("weights and resample each say how often an example counts, got both: give one of them")
@@ -189,11 +190,11 @@ def train_members(
         given: what passed the door
         finish: whether each member is then brought to the minimum on its own data, see `descend`
     """
-    template = training_copy(given.model)
+    template, loss = training_copy(given.model), given.loss if weights is None else given.mean_loss()
     starts = [_start(template, options.init, seed) for seed in seeds]
     parameters, buffers = ({k: torch.stack([s[i][k] for s in starts]) for k in starts[0][i]} for i in (0, 1))
     free = {k: parameters[k] for k in trainable(template)}
-    stack = stack_of(template, free, *given.data, given.loss, seeds, buffers, gradient_hooks(model))
+    stack = stack_of(template, free, *given.data, loss, seeds, buffers, gradient_hooks(model))
     n = n_examples(given.data[0])
     report = _descend(stack, Batches(n, seeds, options, resample, weights), options, progress)
     if finish:
@@ -286,36 +287,44 @@ def _start(template: nn.Module, init, seed: int) -> tuple[dict[str, Tensor], dic
 
 
 def _drawn_anew(template: nn.Module, init, seed: int) -> nn.Module:
-    """Return a copy whose free parameters are drawn anew, or refuse one that does not know how.
+    """Return a copy whose free parameters are drawn anew.
 
-    Frozen parameters and the statistics of normalisations, which come from data, are kept.
+    Frozen parameters, those set to a constant, and the statistics of normalisations, which come from data, are kept.
     """
-    fresh = copy.deepcopy(template)
+    fresh, known, unknown = copy.deepcopy(template), set(), []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if callable(init):
             init(fresh)
         else:
-            for module in fresh.modules():
-                for reset in ("reset_parameters", "_reset_parameters"):
-                    if hasattr(module, reset):
-                        getattr(module, reset)()
-                        break
+            known = reset_parameters(fresh)
     kept = dict(template.named_parameters())
     with torch.no_grad():
         for name, p in fresh.named_parameters():
             if not p.requires_grad:
                 p.copy_(kept[name])
-            elif torch.equal(p, kept[name]) and p.numel() > 1 and p.std() > 0:
-                raise ValueError(
-                    f"init must draw every parameter anew, got {name!r} as it was: its module has no reset_parameters(); "
-                    "pass a function of the network that draws them all, such as lambda m: m.apply(draw)"
-                )
+            elif name not in known and torch.equal(p, kept[name]) and not _is_constant(p):
+                p.normal_(float(p.mean()), float(p.std()) if p.numel() > 1 else abs(float(p)))
+                unknown.append(name)
+            elif name in known and p.ndim < 2 and p.numel() > 1 and _is_constant(kept[name]):
+                p.copy_(kept[name])  # a bias that was set to a constant
+    if unknown:
+        warnings.warn(
+            f"init draws {', '.join(unknown)} from normal distributions of the mean and spread that they have, as no module "
+            "knows how to reset them: pass a function of the network that draws them, such as lambda m: m.apply(draw)",
+            RuntimeWarning,
+            stacklevel=5,
+        )
     for ours, theirs in zip(fresh.modules(), template.modules()):
         if isinstance(theirs, nn.modules.batchnorm._NormBase):
             for name, held in theirs.named_buffers(recurse=False):
                 getattr(ours, name).copy_(held)
     return fresh
+
+
+def _is_constant(p: Tensor) -> bool:
+    """Return whether all numbers of a parameter are equal: it was set to a constant, and not drawn or trained."""
+    return bool((p == p.flatten()[0]).all())
 
 
 class Batches:

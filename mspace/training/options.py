@@ -53,13 +53,12 @@ class TrainingOptions:
     patience: int | None = None
 
     def checked(
-        self, model: nn.Module, data: Data, loss: Loss, *, seen: int | None = None, weighted: bool = False, output=None
+        self, model: nn.Module, data: Data, loss: Loss, *, seen: int | None = None, output=None
     ) -> tuple[Checked, TrainingOptions]:
         """Return what passed the door, and options without defaults, or refuse what would stop a long training late.
 
         Args:
             seen: number of examples that each member sees, by default all
-            weighted: whether examples are weighted, so that the loss must be the mean of the losses of examples
         """
         check_int(self.batch_size, "batch_size", 1)
         if self.epochs is not None:
@@ -68,7 +67,7 @@ class TrainingOptions:
             check_choice(self.init, "init", ("shared", "independent"))
         check_choice(self.order, "order", ("own", "shared"))
         make_optimizer(self.optimizer, torch.zeros(1))
-        given = checked(model, data, loss, output=output, mean=weighted, one_tensor=False)
+        given = checked(model, data, loss, output=output, mean=False, one_tensor=False)
         held = self._held(given)
         seen = seen or n_examples(given.data[0])
         epochs = enough_epochs(seen, self.batch_size) if self.epochs is None else self.epochs

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ...checks import check_int, check_real, n_examples
 from ...door import Checked, checked
-from ...network.facts import gradient_hooks
+from ...network.facts import gradient_hooks, trainable
 from ...network.parameters import blocks_of, positions
 from ...training import Data, Ensemble, Loss, member_seeds
 from ...training.loop import spawn
@@ -224,9 +224,9 @@ def _posteriors(
 
 def _groups(template: nn.Module, start: Tensor, options: Options, streams) -> list[Group]:
     """Return the random groups first, then the known ones."""
-    names, sizes = [k for k, _ in template.named_parameters()], [p.numel() for p in template.parameters()]
+    all_names, sizes = [k for k, _ in template.named_parameters()], [p.numel() for p in template.parameters()]
     wanted, ends = positions(template, options.layers), torch.tensor(sizes).cumsum(0)
-    rest = [k for k, end in zip(names, ends) if not torch.isin(end - 1, wanted)]
+    rest = [k for k, end in zip(all_names, ends) if not torch.isin(end - 1, wanted)]
     groups = []
     for index in blocks_of(template, options.structure, options.layers):
         mean = start[:, index]
@@ -234,9 +234,14 @@ def _groups(template: nn.Module, start: Tensor, options: Options, streams) -> li
         spread = torch.where(spread > 0, spread, options.init_scale).expand_as(mean)
         family = _family(options, index, spread, sizes, streams)
         groups.append(Group(index, mean.clone().requires_grad_(), family))
-    known = blocks_of(template, "neuron", rest) if rest else []
-    means = [start[:, index].clone().requires_grad_(options.train_rest) for index in known]
-    return groups + [Group(index, mean, None) for index, mean in zip(known, means)]
+    free = trainable(template)
+    for names, moves in (
+        ([k for k in rest if k in free], options.train_rest),
+        ([k for k in rest if k not in free], False),
+    ):
+        for index in blocks_of(template, "neuron", names, frozen=True) if names else []:
+            groups.append(Group(index, start[:, index].clone().requires_grad_(moves), None))
+    return groups
 
 
 def _family(options: Options, index: Tensor, spread: Tensor, sizes: list[int], streams) -> Diagonal:
@@ -277,7 +282,9 @@ def _checked(model, data, loss, n_models: int, resample, output) -> Checked:
     network = model[0] if isinstance(model, Ensemble) else model
     given = checked(network, data, loss, output=output, one_tensor=False)
     if hooks := gradient_hooks(network):
-        raise ValueError(f"model has a hook on the gradient of {next(iter(hooks))!r}, which is not followed here: remove it")
+        raise ValueError(
+            f"model has a hook on the gradient of {next(iter(hooks))!r}, which is not followed here: remove it"
+        )
     n = n_examples(given.data[0])
     if resample is not None and (
         resample.ndim != 2 or len(resample) != n_models or resample.min() < 0 or resample.max() >= n

@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ...checks import arguments, check_real, n_examples, take
+from ...network.facts import has_hooks
 from ...network.loss import loss_kind
 from ...network.modules import in_order
 from ...network.parameters import positions, unflatten
@@ -172,7 +173,7 @@ def network_of(template: nn.Module, groups: Sequence[Group], x, closed: bool, dr
 
 def _steps(template: nn.Module, groups: Sequence[Group]) -> list[tuple[nn.Module, int | None]] | None:
     """Return modules with the number of their group, or None if it is more than independent neurons in a row."""
-    if type(template) not in (nn.Sequential, nn.Linear):
+    if type(template) not in (nn.Sequential, nn.Linear) or has_hooks(template):
         return None
     steps: list[tuple[nn.Module, int | None]] = []
     left = {group.index.numpy().tobytes(): i for i, group in enumerate(groups)}
