@@ -17,12 +17,15 @@ __all__ = [
     "as_recordings",
     "as_series",
     "as_tensor",
+    "check_choice",
     "check_data",
     "check_finite",
     "check_fraction",
+    "check_generator",
     "check_indices",
     "check_int",
     "check_labels",
+    "check_progress",
     "check_real",
     "layer_names",
     "n_examples",
@@ -69,6 +72,26 @@ def check_fraction(value: float, name: str) -> float:
     return check_real(value, name, 0, 1)
 
 
+def check_choice(value, name: str, known: Sequence[str]) -> str:
+    """Return one of some words."""
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+    return value
+
+
+def check_generator(value, name: str = "generator") -> torch.Generator | None:
+    """Return a generator of torch, or None."""
+    if value is not None and not isinstance(value, torch.Generator):
+        raise ValueError(f"{name} must be a torch.Generator, such as seeded(0), or None, got {value!r:.80}")
+    return value
+
+
+def check_progress(value) -> None:
+    """Refuse a `progress` that wraps nothing."""
+    if not callable(value):
+        raise ValueError(f"progress must be a function that wraps an iterable, such as tqdm, got {value!r:.80}")
+
+
 def check_finite(value, name: str, shape: str) -> Tensor:
     """Return a finite float64 tensor on the CPU with as many axes as `shape`, such as "(m, n)", names; none is empty."""
     tensor = as_tensor(value, name).detach().to("cpu", torch.float64)
@@ -95,9 +118,14 @@ def check_indices(value, name: str, count: int) -> Tensor:
 
 def check_labels(value, name: str, count: int) -> Tensor:
     """Return the cluster of each of `count` things, (count,), numbered from 0 without gaps in the order of the labels."""
-    labels = torch.as_tensor(value).detach().cpu()
+    try:
+        labels = torch.as_tensor(value).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as why:
+        raise ValueError(f"{name} must be {count} integers, one for each, got {value!r:.80}") from why
     if labels.shape != (count,) or labels.dtype.is_floating_point or labels.is_complex() or labels.dtype == torch.bool:
-        raise ValueError(f"{name} must be {count} integers, one for each, got {labels.dtype} of shape {tuple(labels.shape)}")
+        raise ValueError(
+            f"{name} must be {count} integers, one for each, got {labels.dtype} of shape {tuple(labels.shape)}"
+        )
     return labels.unique(return_inverse=True)[1]
 
 
