@@ -8,7 +8,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from ..checks import check_int
+from ..checks import check_generator, check_int
 from ..metrics import Metric
 from ..neurons import NeuronDistribution, check_populations
 from ..threads import small
@@ -54,7 +54,7 @@ class KMeans:
         self.n_clusters = check_int(n_clusters, "n_clusters", 1)
         self.metric = require_metric(metric)
         self.n_init = check_int(n_init, "n_init", 1)
-        self.start, self.generator = start, generator
+        self.start, self.generator = start, check_generator(generator)
         if metric.center is None:
             raise ValueError(f"{metric} has no barycenter: use `communities` on its distances")
         if start is not None and len(check_populations(start, None, "start")[0]) != self.n_clusters:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .._linalg import clean_psd, eigh_psd, row_distances
-from ..checks import as_tensor, check_finite, check_labels
+from ..checks import as_tensor, check_callable, check_finite, check_labels, check_real
 from ..neurons import NeuronDistribution, check_populations
 from ..threads import small
 from .wasserstein import wasserstein_center, wasserstein_distance
@@ -43,6 +43,12 @@ class Metric:
     center: Callable | None = None
     power: float = 2
     name: str = "metric"
+
+    def __post_init__(self):
+        check_callable(self.distance, "distance", "(p, q) -> (m, k)")
+        if self.center is not None:
+            check_callable(self.center, "center", "(p, weights, start) -> a population, or None")
+        check_real(self.power, "power")
 
     def __repr__(self) -> str:
         return self.name

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_int
+from ..checks import check_generator, check_int
 from ..network.parameters import Reader, flatten, positions, unflatten
 from ..neurons import NeuronDistribution, weight_of
 from ..threads import small
@@ -152,6 +152,7 @@ class GaussianPosterior:
 
     def sample(self, size: int, generator: torch.Generator | None = None) -> Ensemble:
         """Networks drawn from the posterior, as an `Ensemble` of `size` members."""
+        check_generator(generator)
         drawn = self.mean.repeat(check_int(size, "size", 1), 1)
         for block in self.blocks:
             z = torch.randn(size, *block.index.shape, generator=generator, dtype=torch.float64)
