@@ -9,14 +9,21 @@ from .checks import check_finite
 from .threads import small
 
 NEGATIVE = 1e-8  # of the largest eigenvalue: below minus that a matrix is no covariance, above it rounding
+ESTIMATED = 1e-3  # of the largest entry or eigenvalue: what an iterative estimate of a covariance may be off
+CHEAP = 64  # rows, above which eigenvalues take longer than a check may
+NUMBERS = 1 << 22  # held at once in a check
 EPS = torch.finfo(torch.float64).eps
 
 
-def eigh_psd(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Return eigenvalues (..., n), ascending, and eigenvectors in columns; eigenvalues of the size of rounding are zero."""
+def eigh_psd(matrix: Tensor, margin: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues (..., n), ascending, and eigenvectors in columns; eigenvalues of the size of rounding are zero.
+
+    Args:
+        margin: multiple of n eps times the largest eigenvalue that counts as rounding
+    """
     with small(matrix.shape[-1]):
         eigenvalues, eigenvectors = torch.linalg.eigh(matrix)
-    rounding = matrix.shape[-1] * torch.finfo(matrix.dtype).eps * eigenvalues[..., -1:]
+    rounding = margin * matrix.shape[-1] * torch.finfo(matrix.dtype).eps * eigenvalues[..., -1:]
     return torch.where(eigenvalues > rounding, eigenvalues, 0.0), eigenvectors
 
 
@@ -51,6 +58,24 @@ def check_psd(value, name: str, way_out: str) -> Tensor:
         eigenvalues = torch.linalg.eigvalsh(matrix)
     _refuse_negative(eigenvalues, name, way_out, NEGATIVE)
     return matrix[0]
+
+
+def check_semidefinite(matrices: Tensor, name: str) -> None:
+    """Refuse matrices (b, n, n) that are no covariances by more than an estimate of one may be, a thousandth of its size.
+
+    Large ones, whose eigenvalues take long, are judged by their 2 x 2 minors, a few rows at a time.
+    """
+    n, variances = matrices.shape[1], matrices.diagonal(dim1=1, dim2=2)
+    bound = (variances + ESTIMATED * variances.amax(1)[:, None]).clamp(min=0).sqrt()
+    step = max(1, NUMBERS // (len(matrices) * n))
+    for rows in (slice(i, i + step) for i in range(0, n, step)):
+        part = matrices[:, rows]
+        if ((part - matrices[:, :, rows].mT).abs() > ESTIMATED * variances.abs().amax(1)[:, None, None]).any():
+            raise ValueError(f"{name} must be symmetric, got one that is not: symmetrise it first")
+        if (part.abs() > bound[:, rows, None] * bound[:, None]).any():
+            raise ValueError(f"{name} must be positive semidefinite, got covariances above what the variances allow")
+    if n <= CHEAP:
+        _refuse_negative(torch.linalg.eigvalsh(matrices), name, "project it first", ESTIMATED)
 
 
 def clean_psd(matrices: Tensor, name: str, way_out: str, eps: float = EPS) -> Tensor:

@@ -52,6 +52,9 @@ class NeuronDistribution:
         centered = x - x.mean(0)
         return cls(x.mean(0), torch.einsum("smi,smj->mij", centered, centered) / (len(x) - 1))
 
+    def __repr__(self) -> str:
+        return f"NeuronDistribution({len(self)} neurons in R^{self.dim})"
+
     def __len__(self) -> int:
         return len(self.mean)
 
