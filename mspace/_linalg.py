@@ -8,9 +8,11 @@ from torch import Tensor
 from .checks import check_finite
 from .threads import small
 
-__all__ = ["check_psd", "eigh_psd", "factor_psd", "gaussian_kl", "is_full_rank", "root_psd"]
-
 NEGATIVE = 1e-8  # of the largest eigenvalue: below minus that a matrix is no covariance, above it rounding
+ESTIMATED = 1e-3  # of the largest entry or eigenvalue: what an iterative estimate of a covariance may be off
+CHEAP = 64  # rows, above which eigenvalues take longer than a check may
+NUMBERS = 1 << 22  # held at once in a check
+EPS = torch.finfo(torch.float64).eps
 
 
 def eigh_psd(matrix: Tensor, margin: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -49,17 +51,77 @@ def is_full_rank(matrix: Tensor) -> Tensor:
 def check_psd(value, name: str, way_out: str) -> Tensor:
     """Return a symmetric matrix (m, m) without negative eigenvalues, beyond rounding, or refuse what is none."""
     matrix = check_finite(value, name, "(m, m)")
-    if matrix.shape[0] != matrix.shape[1] or (matrix - matrix.T).abs().max() > 1e-6 * matrix.abs().max():
+    if matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"{name} must be a symmetric matrix, got shape {tuple(matrix.shape)}: symmetrise it first")
-    matrix = (matrix + matrix.T) / 2
-    with small(len(matrix)):
+    matrix = _symmetric(matrix[None], name)
+    with small(matrix.shape[1]):
         eigenvalues = torch.linalg.eigvalsh(matrix)
-    low, high = eigenvalues[0], eigenvalues[-1]
-    if low < -NEGATIVE * high.clamp(min=0) - torch.finfo(matrix.dtype).tiny:
+    _refuse_negative(eigenvalues, name, way_out, NEGATIVE)
+    return matrix[0]
+
+
+def check_semidefinite(matrices: Tensor, name: str) -> None:
+    """Refuse matrices (b, n, n) that are no covariances by more than an estimate of one may be, a thousandth of its size.
+
+    Large ones, whose eigenvalues take long, are judged by their 2 x 2 minors, a few rows at a time.
+    """
+    n, variances = matrices.shape[1], matrices.diagonal(dim1=1, dim2=2)
+    bound = (variances + ESTIMATED * variances.amax(1)[:, None]).clamp(min=0).sqrt()
+    step = max(1, NUMBERS // (len(matrices) * n))
+    for rows in (slice(i, i + step) for i in range(0, n, step)):
+        part = matrices[:, rows]
+        if ((part - matrices[:, :, rows].mT).abs() > ESTIMATED * variances.abs().amax(1)[:, None, None]).any():
+            raise ValueError(f"{name} must be symmetric, got one that is not: symmetrise it first")
+        if (part.abs() > bound[:, rows, None] * bound[:, None]).any():
+            raise ValueError(f"{name} must be positive semidefinite, got covariances above what the variances allow")
+    if n <= CHEAP:
+        _refuse_negative(torch.linalg.eigvalsh(matrices), name, "project it first", ESTIMATED)
+
+
+def clean_psd(matrices: Tensor, name: str, way_out: str, eps: float = EPS) -> Tensor:
+    """Return matrices (b, n, n) symmetrised, their eigenvalues that are rounding set to zero, or refuse what are none.
+
+    Args:
+        eps: the precision in which the matrices were computed
+    """
+    matrices = _symmetric(matrices, name)
+    n = matrices.shape[1]
+    with small(n):
+        eigenvalues, eigenvectors = torch.linalg.eigh(matrices)
+    _refuse_negative(eigenvalues, name, way_out, max(NEGATIVE, n * eps))
+    # A negative eigenvalue shows how large the rounding is: positive ones of that size are nothing else.
+    floor = torch.maximum(n * EPS * eigenvalues[:, -1:].clamp(min=0), -2 * eigenvalues[:, :1])
+    rounding = eigenvalues < floor
+    if not rounding.any():
+        return matrices
+    rebuilt = eigenvectors @ (torch.where(rounding, 0.0, eigenvalues)[..., None] * eigenvectors.mT)
+    return torch.where(rounding.any(1)[:, None, None], (rebuilt + rebuilt.mT) / 2, matrices)  # others keep their bits
+
+
+def _symmetric(matrices: Tensor, name: str) -> Tensor:
+    size = matrices.abs().amax((1, 2))
+    if ((matrices - matrices.mT).abs().amax((1, 2)) > 1e-6 * size).any():
         raise ValueError(
-            f"{name} must be positive semidefinite, got the eigenvalue {low:.3g} beside {high:.3g}: {way_out}"
+            f"{name} must be symmetric, got a matrix that is not: symmetrise it, or is it a factor of the covariance?"
         )
-    return matrix
+    return (matrices + matrices.mT) / 2
+
+
+def _refuse_negative(eigenvalues: Tensor, name: str, way_out: str, share: float) -> None:
+    """Refuse eigenvalues (b, n) below minus `share` of the largest."""
+    largest = eigenvalues[:, -1:].clamp(min=0)
+    if (eigenvalues < -share * largest - torch.finfo(eigenvalues.dtype).tiny).any():
+        worst = int((eigenvalues[:, 0] / largest[:, 0].clamp(min=1e-300)).argmin())
+        low, high = eigenvalues[worst, 0], eigenvalues[worst, -1]
+        where = f" of matrix {worst}" if len(eigenvalues) > 1 else ""
+        raise ValueError(
+            f"{name} must be positive semidefinite, got the eigenvalue {low:.3g} beside {high:.3g}{where}: {way_out}"
+        )
+
+
+def row_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Return the Euclidean distances (m, k) between rows, without the matrix product in which near ones lose digits."""
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def gaussian_kl(mean: Tensor, cov: Tensor, prior_mean: Tensor, prior_cov: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any
 
@@ -17,6 +17,7 @@ __all__ = [
     "as_recordings",
     "as_series",
     "as_tensor",
+    "check_callable",
     "check_choice",
     "check_data",
     "check_finite",
@@ -80,16 +81,23 @@ def check_choice(value, name: str, known: Sequence[str]) -> str:
 
 
 def check_generator(value, name: str = "generator") -> torch.Generator | None:
-    """Return a generator of torch, or None."""
-    if value is not None and not isinstance(value, torch.Generator):
-        raise ValueError(f"{name} must be a torch.Generator, such as seeded(0), or None, got {value!r:.80}")
+    """Return a generator of torch for numbers drawn on the CPU, or None."""
+    if value is not None and not (isinstance(value, torch.Generator) and value.device.type == "cpu"):
+        came = f"one on {value.device}" if isinstance(value, torch.Generator) else f"{value!r:.80}"
+        raise ValueError(f"{name} must be a torch.Generator on the CPU, such as seeded(0), or None, got {came}")
+    return value
+
+
+def check_callable(value, name: str, what: str) -> Callable:
+    """Return a function; `what` says what it takes and returns, with an example."""
+    if not callable(value):
+        raise ValueError(f"{name} must be a function {what}, got {value!r:.80}")
     return value
 
 
 def check_progress(value) -> None:
     """Refuse a `progress` that wraps nothing."""
-    if not callable(value):
-        raise ValueError(f"progress must be a function that wraps an iterable, such as tqdm, got {value!r:.80}")
+    check_callable(value, "progress", "that wraps an iterable, such as tqdm")
 
 
 def check_finite(value, name: str, shape: str) -> Tensor:
@@ -118,7 +126,10 @@ def check_indices(value, name: str, count: int) -> Tensor:
 
 def check_labels(value, name: str, count: int) -> Tensor:
     """Return the cluster of each of `count` things, (count,), numbered from 0 without gaps in the order of the labels."""
-    labels = torch.as_tensor(value).detach().cpu()
+    try:
+        labels = torch.as_tensor(value).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as why:
+        raise ValueError(f"{name} must be {count} integers, one for each, got {value!r:.80}") from why
     if labels.shape != (count,) or labels.dtype.is_floating_point or labels.is_complex() or labels.dtype == torch.bool:
         raise ValueError(
             f"{name} must be {count} integers, one for each, got {labels.dtype} of shape {tuple(labels.shape)}"
@@ -127,8 +138,13 @@ def check_labels(value, name: str, count: int) -> Tensor:
 
 
 def as_tensor(values, name: str) -> Tensor:
-    """Real numbers as a floating point tensor; a tensor or a plain array of floats is not copied."""
+    """Return real numbers as a floating point tensor; a tensor or a plain array of floats is not copied."""
     if not isinstance(values, Tensor):
+        if np.ma.is_masked(values):
+            missing = int(np.ma.getmaskarray(values).sum())
+            raise ValueError(
+                f"{name} must have no masked values, got {missing}: cut them out, or fill them, x.filled(0.0)"
+            )
         try:
             array = np.asarray(values)
         except ValueError as why:
@@ -147,7 +163,7 @@ def as_tensor(values, name: str) -> Tensor:
 
 
 def as_series(series, name: str = "series", ndim: tuple[int, ...] = (1, 2)) -> Tensor:
-    """A finite series (T,) or (T, m), time first: floats keep their type, integers and lists become float64."""
+    """Return a finite series (T,) or (T, m), time first: floats keep their type, integers and lists become float64."""
     series = as_tensor(series, name)
     if series.ndim not in ndim or series.numel() == 0:
         shapes = " or ".join({1: "(T,)", 2: "(T, m)", 3: "(B, T, m)"}[d] for d in ndim)
@@ -160,7 +176,7 @@ def as_series(series, name: str = "series", ndim: tuple[int, ...] = (1, 2)) -> T
 
 
 def as_recordings(series) -> tuple[list[Tensor], bool]:
-    """One series or several recordings of the same channels as a list of checked series; whether several came."""
+    """Return one series or several recordings of the same channels, as a list of checked series; whether several came."""
     listed = isinstance(series, Sequence) and not isinstance(series, (str, bytes))
     several = listed and len(series) > 0 and np.ndim(series[0]) > 0
     parts = [as_series(s, f"series[{i}]") for i, s in enumerate(series)] if several else [as_series(series)]
@@ -239,7 +255,7 @@ def _shapes(part) -> str:
 
 
 def layer_names(given, what: str = "layer") -> tuple[str, ...]:
-    """One name of a layer or several; numbers and modules are none, though a Sequential counts its layers."""
+    """Return one name of a layer or several; numbers and modules are none, though a Sequential counts its layers."""
     try:
         names = (given,) if isinstance(given, str) else tuple(given)
     except TypeError:
@@ -251,10 +267,10 @@ def layer_names(given, what: str = "layer") -> tuple[str, ...]:
 
 
 def seeded(seed: int) -> torch.Generator:
-    """A stream of random numbers of its own, to hand in as ``generator=``; the global one is never touched."""
+    """Return a stream of random numbers of its own, to hand in as ``generator=``; the global one is never touched."""
     return torch.Generator().manual_seed(check_int(seed, "seed", 0))
 
 
 def normal(*shape: int, seed: int) -> Tensor:
-    """Standard normal numbers in float64 from a stream of their own, for simulations."""
+    """Return standard normal numbers in float64 from a stream of their own, for simulations."""
     return torch.randn(*shape, generator=seeded(seed), dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""The one noun of the package: a layer as a population of Gaussian random vectors."""
+"""The one noun of the package: a layer as a population of Gaussian random vectors (the paper's section 1)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ import torch
 from scipy.special import gammaincinv
 from torch import Tensor
 
-from .checks import check_fraction
+from ._linalg import clean_psd, eigh_psd
+from .checks import as_tensor, check_fraction, check_generator, check_int
 from .network.weights import weight_of
 from .threads import small
 
-__all__ = ["NeuronDistribution", "weight_of"]
+__all__ = ["NeuronDistribution", "check_populations", "check_samples", "weight_of"]
 
-NEGATIVE = 1e-8  # of the largest eigenvalue: below minus that a matrix is no covariance, above it rounding
+PROJECT = "project it first, or estimate it with more draws"
 
 
 @dataclass(frozen=True, eq=False)
 class NeuronDistribution:
-    """m Gaussian vectors in R^n: the neurons of a layer, float64 on the CPU (the paper's e_i and A_i^-1).
+    """Hold m Gaussian vectors in R^n: the neurons of a layer, float64 on the CPU (the paper's e_i and A_i^-1).
 
     Attributes:
         mean: (m, n)
@@ -33,36 +34,32 @@ class NeuronDistribution:
     cov: Tensor
 
     def __post_init__(self):
-        given = torch.as_tensor(self.cov)
-        mean, cov = (torch.as_tensor(x).detach().to("cpu", torch.float64) for x in (self.mean, given))
+        given = as_tensor(self.cov, "cov")
+        mean, cov = (x.detach().to("cpu", torch.float64) for x in (as_tensor(self.mean, "mean"), given))
         if mean.ndim != 2 or 0 in mean.shape or cov.shape != (*mean.shape, mean.shape[1]):
             raise ValueError(f"mean must be (m, n) and cov (m, n, n), got {tuple(mean.shape)} and {tuple(cov.shape)}")
         for name, value in (("mean", mean), ("cov", cov)):
             if not torch.isfinite(value).all():
-                raise ValueError(
-                    f"{name} must be finite, got {int((~torch.isfinite(value)).sum())} values that are not"
-                )
+                bad = int((~torch.isfinite(value)).sum())
+                raise ValueError(f"{name} must be finite, got {bad} values that are not")
         object.__setattr__(self, "mean", mean)
-        coarse = given.dtype if given.dtype.is_floating_point else torch.float64
-        object.__setattr__(self, "cov", _semidefinite(cov, torch.finfo(coarse).eps))
+        object.__setattr__(self, "cov", clean_psd(cov, "cov", PROJECT, torch.finfo(given.dtype).eps))
 
     @classmethod
     def from_samples(cls, samples) -> NeuronDistribution:
-        """Unbiased moments of N draws of every neuron: (N, m, n), N >= 2; the covariances have rank below N."""
-        x = torch.as_tensor(samples).detach().to("cpu", torch.float64)
-        if x.ndim != 3 or len(x) < 2:
-            raise ValueError(f"samples must be (N, m, n) with N >= 2 draws, got shape {tuple(x.shape)}")
-        if not torch.isfinite(x).all():
-            gone = sorted({int(i) for i in (~torch.isfinite(x)).nonzero()[:, 0]})
-            raise ValueError(f"samples must be finite, draws {gone[:5]} are not: leave those draws out")
-        centred = x - x.mean(0)
-        return cls(x.mean(0), torch.einsum("smi,smj->mij", centred, centred) / (len(x) - 1))
+        """Return the unbiased moments of N draws of every neuron: (N, m, n), N >= 2; covariances have rank below N."""
+        x = check_samples(samples, 2)
+        centered = x - x.mean(0)
+        return cls(x.mean(0), torch.einsum("smi,smj->mij", centered, centered) / (len(x) - 1))
+
+    def __repr__(self) -> str:
+        return f"NeuronDistribution({len(self)} neurons in R^{self.dim})"
 
     def __len__(self) -> int:
         return len(self.mean)
 
     def __getitem__(self, index) -> NeuronDistribution:
-        """Some of the neurons, by index, slice, list or mask; one of them is a population of one."""
+        """Return some of the neurons, by index, slice, list or mask; one of them is a population of one."""
         index = index.item() if getattr(index, "ndim", None) == 0 else index
         if isinstance(index, int):
             if not -len(self) <= index < len(self):  # makes a population a sequence: iteration ends here
@@ -72,21 +69,21 @@ class NeuronDistribution:
 
     @property
     def dim(self) -> int:
-        """n, the number of weights of a neuron."""
+        """Return n, the number of weights of a neuron."""
         return self.mean.shape[1]
 
     @property
     def total_variance(self) -> Tensor:
-        """The summed variances of each neuron, the trace of its covariance, (m,)."""
+        """Return the summed variances of each neuron, the trace of its covariance, (m,)."""
         return self.cov.diagonal(dim1=1, dim2=2).sum(1)
 
     def marginal(self, coords: Sequence[int]) -> NeuronDistribution:
-        """The distribution of some coordinates of every neuron, in the order given."""
+        """Return the distribution of some coordinates of every neuron, in the order given."""
         c = self._coordinates(coords)
         return NeuronDistribution(self.mean[:, c], self.cov[:, c][:, :, c])
 
     def condition(self, coords: Sequence[int], value) -> NeuronDistribution:
-        """The distribution of the other coordinates when `coords` have the given value, (k,) or (m, k).
+        """Return the distribution of the other coordinates when `coords` have the given value, (k,) or (m, k).
 
         Raises:
             ValueError: where a singular covariance makes that value impossible.
@@ -109,43 +106,39 @@ class NeuronDistribution:
         mean = self.mean[:, rest] + (gain @ moved[..., None]).squeeze(-1)
         before = self.cov[:, rest][:, :, rest]
         with small(self.dim):
-            power, axes = torch.linalg.eigh(before - (gain @ across.mT + across @ gain.mT) / 2)
+            eigenvalues, eigenvectors = torch.linalg.eigh(before - (gain @ across.mT + across @ gain.mT) / 2)
         # What is left may be nothing but rounding of what was there, so it is measured by that.
-        rounding = self.dim * torch.finfo(power.dtype).eps * before.diagonal(dim1=1, dim2=2).sum(1, keepdim=True)
-        power = torch.where(power < rounding, 0.0, power)
-        return NeuronDistribution(mean, axes @ (power[..., None] * axes.mT))
+        rounding = self.dim * torch.finfo(mean.dtype).eps * before.diagonal(dim1=1, dim2=2).sum(1, keepdim=True)
+        eigenvalues = torch.where(eigenvalues < rounding, 0.0, eigenvalues)
+        return NeuronDistribution(mean, eigenvectors @ (eigenvalues[..., None] * eigenvectors.mT))
 
     def sample(self, size: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draws of every neuron, (size, m, n); neurons are drawn independently of each other."""
-        power, axes = self._spectrum()
-        root = (axes * power.sqrt()[:, None]) @ axes.mT  # symmetric: signs and turns of eigenvectors do not matter
+        """Return draws of every neuron, (size, m, n); neurons are drawn independently of each other."""
+        check_int(size, "size", 0)
+        check_generator(generator)
+        eigenvalues, eigenvectors = eigh_psd(self.cov)
+        # symmetric: signs and turns of eigenvectors do not matter
+        root = (eigenvectors * eigenvalues.sqrt()[:, None]) @ eigenvectors.mT
         z = torch.randn(size, *self.mean.shape, generator=generator, dtype=torch.float64)
         return self.mean + torch.einsum("mij,smj->smi", root, z)
 
     def ellipsoid(self, level: float = 0.95) -> tuple[Tensor, Tensor, Tensor]:
-        """The regions that hold `level` of each Gaussian: centres, semi-axes, directions.
+        """Return the regions that hold `level` of each Gaussian: centers, semi-axes, directions.
 
         Semi-axes are sqrt(chi2) sqrt(eigenvalue), the quantile with as many degrees of freedom as the covariance
         has rank; so sqrt(5.99) in the plane and sqrt(7.81) in space for 95 %.
 
         Returns:
-            centres (m, n), semi-axes (m, n) longest first, directions (m, n, n), unit vectors in columns
+            centers (m, n), semi-axes (m, n) longest first, directions (m, n, n), unit vectors in columns
         """
         level = check_fraction(level, "level")
-        power, axes = (x.flip(-1) for x in self._spectrum())
-        rank = (power > 0).sum(1, keepdim=True)
+        eigenvalues, eigenvectors = (x.flip(-1) for x in eigh_psd(self.cov))
+        rank = (eigenvalues > 0).sum(1, keepdim=True)
         quantile = torch.from_numpy(2 * gammaincinv(rank.clamp(min=1).numpy() / 2, level))
-        return self.mean, (quantile * power).sqrt(), axes
-
-    def _spectrum(self) -> tuple[Tensor, Tensor]:
-        """Eigenvalues (m, n), shortest first, nothing but zero where they are rounding, and eigenvectors."""
-        with small(self.dim):
-            power, axes = torch.linalg.eigh(self.cov)
-        noise = self.dim * torch.finfo(power.dtype).eps * power[:, -1:]
-        return torch.where(power > noise, power, 0.0), axes
+        return self.mean, (quantile * eigenvalues).sqrt(), eigenvectors
 
     def _coordinates(self, coords) -> Tensor:
-        """Numbers of coordinates, counted from the end where negative, or a mask, as an index."""
+        """Return coordinates, counted from the end where negative, or given as a mask, as an index."""
         try:
             c = torch.from_numpy(np.arange(self.dim)[np.atleast_1d(coords)])
         except IndexError:
@@ -155,23 +148,30 @@ class NeuronDistribution:
         return c
 
 
-def _semidefinite(cov: Tensor, eps: float) -> Tensor:
-    """Symmetrise, set eigenvalues to zero that are rounding (of the precision `eps`), refuse the truly negative."""
-    size = cov.abs().amax((1, 2))
-    if ((cov - cov.mT).abs().amax((1, 2)) > 1e-6 * size).any():
-        raise ValueError("cov must be symmetric: is it a factor of the covariance, or one transposed?")
-    cov = (cov + cov.mT) / 2
-    with small(cov.shape[1]):
-        power, axes = torch.linalg.eigh(cov)
-    largest = power[:, -1:].clamp(min=0)
-    if (power < -max(NEGATIVE, cov.shape[1] * eps) * largest - torch.finfo(power.dtype).tiny).any():
-        worst = int((power[:, 0] / largest[:, 0].clamp(min=1e-300)).argmin())
+def check_samples(samples, least: int) -> Tensor:
+    """Return at least `least` finite draws of neurons, (N, m, n), float64 on the CPU."""
+    x = as_tensor(samples, "samples").detach().to("cpu", torch.float64)
+    if x.ndim != 3 or len(x) < least or 0 in x.shape:
+        raise ValueError(f"samples must be (N, m, n) with N >= {least} draws, got shape {tuple(x.shape)}")
+    if not torch.isfinite(x).all():
+        bad = sorted({int(i) for i in (~torch.isfinite(x)).nonzero()[:, 0]})
+        raise ValueError(f"samples must be finite, draws {bad[:5]} are not: leave those draws out")
+    return x
+
+
+def check_populations(p, q=None, *names: str) -> tuple[NeuronDistribution, NeuronDistribution]:
+    """Return two populations of one dimension, by default called p and q; p itself for q where none is given."""
+    names = (*names, *("p", "q")[len(names) :])
+    q = p if q is None else q
+    for value, name in zip((p, q), names):
+        if not isinstance(value, NeuronDistribution):
+            raise ValueError(
+                f"{name} must be a NeuronDistribution, got {type(value).__name__}: make one with "
+                "NeuronDistribution(mean, cov), or from_samples(draws)"
+            )
+    if p.dim != q.dim:
         raise ValueError(
-            f"cov must be positive semidefinite, got the eigenvalue {power[worst, 0]:.3g} beside {power[worst, -1]:.3g} "
-            f"for neuron {worst}: project it first, or estimate it with more draws"
+            f"{names[0]} and {names[1]} must have one dimension, got R^{p.dim} and R^{q.dim}: take the common "
+            "coordinates with `marginal`"
         )
-    # A negative eigenvalue shows how large the rounding is: positive ones of that size are nothing else.
-    floor = torch.maximum(cov.shape[1] * torch.finfo(power.dtype).eps * largest, -2 * power[:, :1])
-    rounding = power < floor
-    rebuilt = axes @ (torch.where(rounding, 0.0, power)[..., None] * axes.mT)
-    return torch.where(rounding.any(1)[:, None, None], (rebuilt + rebuilt.mT) / 2, cov)  # others keep their bits
+    return p, q

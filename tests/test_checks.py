@@ -8,18 +8,23 @@ import numpy as np
 import pytest
 import torch
 
+import mspace as ms
 from kit.tables import TextTable
-from mspace import NeuronDistribution, rows_of, weight_of
+from mspace import NeuronDistribution, datasets, metrics, models, rows_of, weight_of
 from mspace.checks import (
     arguments,
     as_recordings,
     as_series,
     as_tensor,
+    check_callable,
+    check_choice,
     check_data,
     check_fraction,
+    check_generator,
     check_indices,
     check_int,
     check_labels,
+    check_progress,
     check_real,
     layer_names,
     n_examples,
@@ -28,6 +33,8 @@ from mspace.checks import (
     take,
 )
 from mspace.network.parameters import positions
+from mspace.posterior.gaussian import GaussianPosterior
+from mspace.series import missing_mask
 
 
 @pytest.mark.parametrize("value", [3, 3.0, np.int64(3), np.float32(3), np.array(3), torch.tensor(3)])
@@ -284,3 +291,60 @@ def test_labels_are_numbered_without_gaps():
     for bad in ([0, 1], [0.0, 1.0, 2.0], torch.tensor([True, False, True]), [[0], [1], [2]]):
         with pytest.raises(ValueError, match="labels must be 3 integers"):
             check_labels(bad, "labels", 3)
+
+
+def test_masked_values_are_not_read_as_numbers():
+    """NumPy hands out what lies under a mask, an unmeasured value, as if it had been measured."""
+    half = np.ma.masked_array([1.0, 999.0, 3.0], [False, True, False])
+    with pytest.raises(ValueError, match="x must have no masked values, got 1: cut them out"):
+        as_tensor(half, "x")
+    with pytest.raises(ValueError, match="series must have no masked values"):
+        as_series(half)
+    assert as_tensor(np.ma.masked_array([1.0, 2.0], False), "x").tolist() == [1.0, 2.0]
+
+
+NET = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+DRAWS = normal(8, 5, 2, seed=0)
+DRAWING = {
+    "sample": lambda g: NeuronDistribution(torch.zeros(1, 1), torch.ones(1, 1, 1)).sample(2, g),
+    "debiased": lambda g: metrics.debiased(DRAWS, generator=g),
+    "kmeans": lambda g: ms.KMeans(2, metric=ms.euclidean, generator=g),
+    "communities": lambda g: ms.communities(ms.euclidean(NeuronDistribution.from_samples(DRAWS)), generator=g),
+    "posterior": lambda g: GaussianPosterior.of(NET, []).sample(2, g),
+    "shrink": lambda g: ms.shrink(NET, "0", 2, "2", calibration=DRAWS[:, 0].float(), generator=g),
+    "mlp": lambda g: models.mlp(2, 3, 1, generator=g),
+    "recurrent": lambda g: models.ElmanRNN(4, generator=g),
+    "haar": lambda g: models.OrthogonalAutoencoder(3, 2, generator=g),
+    "eegnet": lambda g: models.EEGNet(4, 128, 2, generator=g),
+    "mask": lambda g: missing_mask(5, share=0.5, generator=g),
+    "sine": lambda g: datasets.noisy_sine(generator=g),
+    "ecog": lambda g: datasets.simulated_ecog(generator=g),
+}
+
+
+@pytest.mark.parametrize("generator", [5, np.random.default_rng(0), "0"], ids=["int", "numpy", "str"])
+@pytest.mark.parametrize("call", DRAWING.values(), ids=DRAWING)
+def test_a_generator_is_torchs(call, generator):
+    with pytest.raises(ValueError, match=r"generator must be a torch\.Generator.*such as seeded\(0\)"):
+        call(generator)
+
+
+def test_a_generator_is_handed_back():
+    one = seeded(0)
+    assert check_generator(one) is one and check_generator(None) is None
+
+
+def test_functions_and_choices_are_checked_by_name():
+    assert check_callable(len, "score", "of a network") is len and check_choice("a", "mode", ("a", "b")) == "a"
+    for check, said in (
+        (lambda: check_callable(0.5, "score", "of a network"), "score must be a function of a network, got 0.5"),
+        (lambda: check_choice("c", "mode", ("a", "b")), "mode must be one of a, b, got 'c'"),
+        (lambda: check_choice(["a"], "mode", ("a", "b")), "mode must be one of a, b"),
+        (lambda: check_progress(True), "progress must be a function that wraps an iterable"),
+        (lambda: ms.tradeoff(NET, "0", None, [2], len), "reduce must be a function"),
+        (lambda: ms.tradeoff(NET, "0", len, [2], "accuracy"), "score must be a function"),
+        (lambda: ms.rolling_origin("naive", DRAWS[:, 0, 0], 1, start=3), "forecaster must be a function"),
+        (lambda: ms.shrink(NET, "0", 2, "2", calibration=DRAWS[:, 0], divergence="mse"), "divergence must be a function"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            check()

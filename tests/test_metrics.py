@@ -23,6 +23,7 @@ from mspace.metrics import (
     wasserstein2,
 )
 from mspace.metrics.fisher_rao import fisher_rao_bounds
+from mspace.metrics.information import kullback_leibler
 from mspace.neurons import NeuronDistribution
 
 EVERY = [euclidean, wasserstein2, jeffreys, hellinger, fisher_rao]
@@ -233,6 +234,8 @@ def test_euclidean_is_the_distance_of_means():
 
 def test_jeffreys_is_both_divergences():
     p, q = population(4), population(3, seed=9)
+    one_way = torch.tensor([[divergence(p, q, i, j) for j in range(3)] for i in range(4)])
+    assert torch.allclose(kullback_leibler(p, q), one_way, rtol=1e-9) and kullback_leibler(p).diagonal().max() < 1e-12
     both = [[divergence(p, q, i, j) + divergence(q, p, j, i) for j in range(3)] for i in range(4)]
     assert torch.allclose(jeffreys(p, q), torch.tensor(both, dtype=torch.float64), rtol=1e-9)
     assert torch.allclose(jeffreys(p), jeffreys(p, NeuronDistribution(p.mean, p.cov)), rtol=1e-9)
@@ -780,12 +783,12 @@ def test_wrong_weights(weights, said):
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        ([0, 2, 2], r"labels must use every number from 0 to 2, got none of \[1\]: number them anew"),
-        ([0, 1], "labels must be .3,. whole numbers"),
-        ([0, -1, 1], "whole numbers from 0"),
-        ([0, 0.5, 1], "whole numbers"),
-        (["a", "b", "c"], "whole numbers"),
-        ([[0], [1], [2]], "whole numbers"),
+        ([0, 2, 2], r"every number from 0 .* got \[0, 2\]: number them anew"),
+        ([0, -1, 1], r"every number from 0 .* got \[-1, 0, 1\]: number them anew"),
+        ([0, 1], "labels must be 3 integers"),
+        ([0, 0.5, 1], "labels must be 3 integers"),
+        (["a", "b", "c"], "labels must be 3 integers"),
+        ([[0], [1], [2]], "labels must be 3 integers"),
     ],
 )
 def test_wrong_labels(labels, said):
@@ -803,9 +806,9 @@ def test_other_wrong_arguments():
         wasserstein2.barycenter(p, [0, 0, 1, 1], start=p)
     with pytest.raises(ValueError, match="neurons and start must have one dimension"):
         wasserstein2.barycenter(p, start=population(1, 2))
-    with pytest.raises(ValueError, match=r"t must lie between 0 and 1, got 1\.5"):
+    with pytest.raises(ValueError, match=r"t must be a number .* got 1\.5"):
         geodesic(p, p, 1.5)
-    with pytest.raises(ValueError, match="t must lie between 0 and 1"):
+    with pytest.raises(ValueError, match="t must be a number"):
         geodesic(p, p, torch.linspace(0, 1, 3))
     with pytest.raises(ValueError, match="p and q must hold as many neurons, got 4 and 3"):
         geodesic(p, p[:3], 0.5)
@@ -816,11 +819,11 @@ def test_other_wrong_arguments():
 @pytest.mark.parametrize(
     ("moment", "said"),
     [
-        (torch.ones(3), r"moment must be finite and \(n, n\), got \(3,\)"),
+        (torch.ones(3), r"moment must be \(n, n\) and not empty, got shape \(3,\)"),
         (torch.full((3, 3), math.nan), "moment must be finite"),
-        (torch.tensor([[1.0, 2.0], [0.0, 1.0]]), "moment must be symmetric and positive semidefinite"),
+        (torch.tensor([[1.0, 2.0], [0.0, 1.0]]), "moment must be symmetric"),
         (torch.zeros(3, 3), "moment must not be zero"),
-        (-torch.eye(3), "moment must be symmetric and positive semidefinite"),
+        (-torch.eye(3), "moment must be positive semidefinite"),
     ],
     ids=["vector", "nan", "asymmetric", "zero", "negative"],
 )
@@ -872,7 +875,7 @@ def test_a_metric_of_ones_own():
     assert close(functional(4 * torch.eye(3), manhattan)(p), 2 * manhattan(p), 1e-10)
     with pytest.raises(ValueError, match="manhattan has no barycenter: give its Metric a `center`"):
         Metric(distance, name="manhattan").barycenter(p)
-    with pytest.raises(ValueError, match=r"broken must give \(4, 4\) distances of at least zero, got \(4,\): mend"):
+    with pytest.raises(ValueError, match=r"broken must give \(4, 4\) distances of at least zero, got \(4,\): correct"):
         Metric(lambda p, q: p.mean[:, 0], name="broken")(p)
     with pytest.raises(ValueError, match="with NaN or negative values"):
         Metric(lambda p, q: distance(p, q) - 1, name="broken")(p)

@@ -63,7 +63,7 @@ def test_what_is_no_covariance_is_refused():
     good = torch.eye(2)
     with pytest.raises(ValueError, match="cov must be symmetric"):
         NeuronDistribution(mean, torch.stack([good, torch.tensor([[1.0, 0.1], [0.0, 1.0]])]))
-    with pytest.raises(ValueError, match=r"semidefinite, got the eigenvalue -1 beside 3 for neuron 1: project"):
+    with pytest.raises(ValueError, match=r"semidefinite, got the eigenvalue -1 beside 3 of matrix 1: project"):
         NeuronDistribution(mean, torch.stack([good, torch.tensor([[1.0, 2.0], [2.0, 1.0]])]))
     with pytest.raises(ValueError, match="semidefinite"):
         NeuronDistribution(mean[:1], -good[None])

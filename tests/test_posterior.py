@@ -158,10 +158,38 @@ def test_the_root_of_a_covariance_is_the_symmetric_one():
     assert torch.allclose(root @ root, post.cov(), atol=1e-8)
 
 
+@pytest.mark.parametrize("size", [2, 600])
+def test_blocks_are_covariances(size):
+    """Of more rows than eigenvalues are asked for, too."""
+    index, good = torch.arange(size)[None], torch.eye(size, dtype=torch.float64)[None]
+    assert repr(Block(index, good)) == f"Block(index (1, {size}), cov (1, {size}, {size}))"
+    for entries, said in (
+        ({(0, 1): 0.5}, "symmetric"),
+        ({(0, 1): 2.0, (1, 0): 2.0}, "semidefinite"),
+        ({(1, 1): -1.0}, "semidefinite"),
+    ):
+        bad = good.clone()
+        for at, value in entries.items():
+            bad[0][at] = value
+        with pytest.raises(ValueError, match=f"cov of a block must be .*{said}"):
+            Block(index, bad)
+    with pytest.raises(ValueError, match="index must be positions of parameters, int64"):
+        Block(index.float(), good)
+
+
+def test_what_is_printed_fits_a_line():
+    model = net()
+    post = GaussianPosterior.of(model, [Block(torch.arange(4)[:, None], torch.ones(4, 1, 1))])
+    size = len(flatten(model))
+    assert repr(post) == f"GaussianPosterior(Sequential of {size} parameters, 4 random, in blocks (4, 1, 1))"
+    assert repr(post.sample(3)) == f"Ensemble(3 members, each a Sequential of {size} parameters)"
+    assert repr(post.neurons("0")).startswith("NeuronDistribution(")
+
+
 def test_conditioning_what_is_semidefinite_no_more():
     model = net()
     cov = torch.eye(len(flatten(model)), dtype=torch.float64)
-    cov[0, 0] = -1e-3
+    cov[0, 0] = -1e-4
     post = GaussianPosterior.of(model, [Block(torch.arange(len(cov))[None], cov[None])])
-    with pytest.raises(ValueError, match=r"posterior is too ill-conditioned .* damping= .* eigenvalue -0.001"):
+    with pytest.raises(ValueError, match=r"posterior is too ill-conditioned .* damping= .* eigenvalue -0.0001"):
         post.condition("2.bias", 0.0)

@@ -392,7 +392,7 @@ def test_targets_that_would_be_paired_with_every_answer():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"generator": 0}, r"generator must be a torch.Generator, such as seeded\(0\), or None, got 0"),
+        ({"generator": 0}, r"generator must be a torch.Generator on the CPU, such as seeded\(0\), or None, got 0"),
         ({"optimizer": torch.optim.SGD([torch.zeros(1)], lr=0.1)}, "optimizer must be a function .*, got SGD"),
         ({"data": ([[0.0] * 4] * 6, [[0.0]] * 6)}, r"got \(list, list\): see torch.as_tensor"),
         ({"data": (torch.zeros(6, 4).double(), torch.zeros(6, 1))}, r"inputs .*dtype.*float32"),

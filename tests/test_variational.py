@@ -655,7 +655,7 @@ def test_bad_data_and_models_are_named():
             variational(model, data, loss, **GOOD)
     with pytest.raises(ValueError, match="noise belongs to a squared error"):
         variational(net, (x, torch.zeros(12).long()), F.cross_entropy, noise=1.0, **GOOD)
-    with pytest.raises(ValueError, match=r"targets must have the shape of the outputs, .*\(12,\)"):
+    with pytest.raises(ValueError, match=r"targets must have the shape of the outputs, .*\(8,\)"):
         variational(net, (x, y[:, 0]), F.mse_loss, **GOOD)
     with pytest.raises(ValueError, match="LBFGS mixes parameters"):
         variational_ensemble(net, (x, y), F.mse_loss, 2, optimizer=torch.optim.LBFGS, **GOOD)

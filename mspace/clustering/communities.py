@@ -11,7 +11,7 @@ import torch
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from ..checks import as_tensor, check_int, seeded
+from ..checks import as_tensor, check_generator, check_int, seeded
 from ..training import member_seeds
 from .stability import Stability, as_labels
 
@@ -228,6 +228,6 @@ def gaussian_cloud(m: int, size: Tensor, generator: torch.Generator | None = Non
     That is the law of a centred Gaussian cloud given its singular values: its left singular vectors have no
     preferred direction. So comparing data with such clouds is an exact test of "they are one Gaussian".
     """
-    z = torch.randn(m, len(size), generator=generator, dtype=torch.float64)
+    z = torch.randn(m, len(size), generator=check_generator(generator), dtype=torch.float64)
     basis, upper = torch.linalg.qr(z - z.mean(0))
     return basis * (upper.diagonal().sign() * size)

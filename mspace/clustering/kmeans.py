@@ -8,10 +8,9 @@ import warnings
 import torch
 from torch import Tensor
 
-from ..checks import check_int
+from ..checks import check_generator, check_int
 from ..metrics import Metric
-from ..metrics.metric import checked
-from ..neurons import NeuronDistribution
+from ..neurons import NeuronDistribution, check_populations
 from ..threads import small
 from ..training import member_seeds
 
@@ -55,10 +54,10 @@ class KMeans:
         self.n_clusters = check_int(n_clusters, "n_clusters", 1)
         self.metric = require_metric(metric)
         self.n_init = check_int(n_init, "n_init", 1)
-        self.start, self.generator = start, generator
+        self.start, self.generator = start, check_generator(generator)
         if metric.center is None:
             raise ValueError(f"{metric} has no barycenter: use `communities` on its distances")
-        if start is not None and len(checked(start, None, "start")[0]) != self.n_clusters:
+        if start is not None and len(check_populations(start, None, "start")[0]) != self.n_clusters:
             raise ValueError(f"start must hold {self.n_clusters} neurons, as n_clusters says, got {len(start)}")
 
     def fit(self, neurons: NeuronDistribution) -> KMeans:
@@ -70,7 +69,7 @@ class KMeans:
         Warns:
             RuntimeWarning: if neurons still move after 300 iterations.
         """
-        k, m = self.n_clusters, len(checked(neurons, None, "neurons")[0])
+        k, m = self.n_clusters, len(check_populations(neurons, None, "neurons")[0])
         if k > m:
             raise ValueError(f"n_clusters must be at most the number of neurons, got {k} for {m}: ask for fewer")
         with small(neurons.dim):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from ..checks import check_int, check_real, seeded
+from ..checks import check_generator, check_int, check_real, seeded
 from ..training import member_seeds
 from .ecog import Ecog, Trials
 
@@ -144,6 +144,6 @@ def rhythm(n: int, length: int, band: tuple[float, float], *, generator: Generat
 
 
 def _coloured(n: int, length: int, gain: Tensor, generator: Generator | None) -> Tensor:
-    white = torch.randn(n, length, generator=generator, dtype=torch.float64)
+    white = torch.randn(n, length, generator=check_generator(generator), dtype=torch.float64)
     both = gain.square().sum() + gain[1 : (length + 1) // 2].square().sum()  # of positive and negative frequencies
     return torch.fft.irfft(torch.fft.rfft(white) * (gain * (length / both).sqrt()), length)

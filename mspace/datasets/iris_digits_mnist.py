@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from ..checks import check_int
+from ..checks import check_generator, check_int
 from ._fetch import DatasetError, checked, require
 
 
@@ -66,7 +66,7 @@ def train_test_split(
         the training part and the test part
     """
     (count, width), n_train = data[0].shape, check_int(n_train, "n_train", 2, len(data[0]) - 1)
-    order = torch.randperm(count, generator=generator)
+    order = torch.randperm(count, generator=check_generator(generator))
     x, y = (part[order] for part in data)
     x = x - x[:n_train].mean(0)
     if n_components is not None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from ..checks import check_int, check_real
+from ..checks import check_generator, check_int, check_real
 
 
 class Signal(NamedTuple):
@@ -31,4 +31,5 @@ def noisy_sine(
     noise_std = check_real(noise_std, "noise_std", ends="[)")
     time = torch.linspace(-math.pi * periods, math.pi * periods, n, dtype=torch.float64)
     truth = time.sin()
-    return Signal(time, truth + noise_std * torch.randn(n, dtype=torch.float64, generator=generator), truth)
+    noise = torch.randn(n, dtype=torch.float64, generator=check_generator(generator))
+    return Signal(time, truth + noise_std * noise, truth)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from ..checks import check_int, check_real
+from ..checks import check_generator, check_int, check_real
 from ._fetch import DatasetError, checked, require
 
 PIVOT = (0.0, -0.8)  # x to the right, y down, from -1 at the first pixel's centre to 1 at the last one's
@@ -50,7 +50,7 @@ def pendulum_video(
     angle = amplitude * torch.cos(2 * math.pi * time / period)
     frames = _draw(angle, size, length=min(1.5, 0.8 / math.sin(amplitude)))  # as long as the frame allows
     if noise_std:
-        noise = torch.randn(frames.shape, dtype=torch.float64, generator=generator)
+        noise = torch.randn(frames.shape, dtype=torch.float64, generator=check_generator(generator))
         frames = (frames + noise_std * noise).clamp(0, 1)
     return Video(frames, angle, period)
 

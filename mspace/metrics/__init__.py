@@ -4,12 +4,11 @@
 `euclidean` sees means alone; `functional` compares what neurons compute. A `Metric` of one's own is two functions.
 """
 
-from .euclidean import euclidean, functional
 from .fisher_rao import fisher_rao
 from .information import hellinger, jeffreys
-from .metric import Metric
+from .metric import Metric, euclidean, functional, wasserstein2
 from .tests import debiased, merge_test, split_half
-from .wasserstein import geodesic, wasserstein2
+from .wasserstein import geodesic
 
 __all__ = [
     "Metric",

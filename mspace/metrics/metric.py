@@ -1,24 +1,25 @@
-"""What a metric is here: a distance between Gaussian neurons, and the barycenter that belongs to it."""
+"""What a metric is, a distance and the barycenter that belongs to it; and those that are defined for every covariance."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import as_tensor
-from ..neurons import NeuronDistribution
+from .._linalg import clean_psd, eigh_psd, row_distances
+from ..checks import as_tensor, check_callable, check_finite, check_labels, check_real
+from ..neurons import NeuronDistribution, check_populations
 from ..threads import small
+from .wasserstein import wasserstein_center, wasserstein_distance
 
-__all__ = ["Metric", "checked", "normalised"]
+__all__ = ["Metric", "euclidean", "functional", "wasserstein2"]
 
 
 @dataclass(frozen=True, eq=False)
 class Metric:
-    """A distance and the barycenter that minimises the weighted sum of its powers, kept together.
+    """Keep together a distance and the barycenter that minimises the weighted sum of its powers.
 
     A metric of one's own is two functions::
 
@@ -43,33 +44,39 @@ class Metric:
     power: float = 2
     name: str = "metric"
 
+    def __post_init__(self):
+        check_callable(self.distance, "distance", "(p, q) -> (m, k)")
+        if self.center is not None:
+            check_callable(self.center, "center", "(p, weights, start) -> a population, or None")
+        check_real(self.power, "power")
+
     def __repr__(self) -> str:
         return self.name
 
     def __call__(self, p: NeuronDistribution, q: NeuronDistribution | None = None) -> Tensor:
-        """Distances (m, k) between all neurons of p and of q, or (m, m) inside p.
+        """Return the distances (m, k) between all neurons of p and of q, or (m, m) inside p.
 
         Raises:
             ValueError: for anything but populations of one dimension, or if the distance is not defined for them.
         """
-        p, q = checked(p, q)
+        p, q = check_populations(p, q)
         with small(p.dim):
-            found = torch.as_tensor(self.distance(p, q))
-        if found.shape != (len(p), len(q)) or not (found >= 0).all():
+            result = torch.as_tensor(self.distance(p, q))
+        if result.shape != (len(p), len(q)) or not (result >= 0).all():
             raise ValueError(
-                f"{self.name} must give {(len(p), len(q))} distances of at least zero, got {tuple(found.shape)}"
-                f"{' with NaN or negative values' if found.shape == (len(p), len(q)) else ''}: mend its `distance`"
+                f"{self.name} must give {(len(p), len(q))} distances of at least zero, got {tuple(result.shape)}"
+                f"{' with NaN or negative values' if result.shape == (len(p), len(q)) else ''}: correct its `distance`"
             )
-        return found
+        return result
 
     def cost(self, p: NeuronDistribution, q: NeuronDistribution | None = None) -> Tensor:
-        """What the barycenter minimises the weighted sum of, (m, k): ``distance ** power``."""
+        """Return ``distance ** power``, (m, k), whose weighted sum the barycenter minimises."""
         return self(p, q) ** self.power
 
     def barycenter(
         self, neurons: NeuronDistribution, labels=None, *, weights=None, start: NeuronDistribution | None = None
     ) -> NeuronDistribution:
-        """The centers of all clusters at once, a population of k neurons; one center of all without labels.
+        """Return the centers of all clusters at once, a population of k neurons; one center of all without labels.
 
         Args:
             labels: (m,), the cluster of each neuron, every number from 0 to k - 1 among them
@@ -81,38 +88,20 @@ class Metric:
             ValueError: for labels that leave a cluster empty, weights that are negative or all zero, or if the
                 metric has no barycenter of such neurons.
         """
-        checked(neurons, None, "neurons")
+        check_populations(neurons, None, "neurons")
         if self.center is None:
             raise ValueError(f"{self.name} has no barycenter: give its Metric a `center`, or use wasserstein2")
-        matrix = normalised(len(neurons), labels, weights)
+        matrix = _weight_matrix(len(neurons), labels, weights)
         if start is not None:
-            checked(neurons, start, "neurons", "start")
+            check_populations(neurons, start, "neurons", "start")
             if len(start) != len(matrix):
                 raise ValueError(f"start must hold a neuron for each of the {len(matrix)} centers, got {len(start)}")
         with small(neurons.dim):
             return self.center(neurons, matrix, start)
 
 
-def checked(p, q=None, *names: str) -> tuple[NeuronDistribution, NeuronDistribution]:
-    """Two populations of one dimension; p itself for q where none is given."""
-    names = (*names, *("p", "q")[len(names) :])
-    for value, name in ((p, names[0]), (p if q is None else q, names[1])):
-        if not isinstance(value, NeuronDistribution):
-            raise ValueError(
-                f"{name} must be a NeuronDistribution, got {type(value).__name__}: make one with "
-                "NeuronDistribution(mean, cov), or from_samples(draws)"
-            )
-    q = p if q is None else q
-    if p.dim != q.dim:
-        raise ValueError(
-            f"{names[0]} and {names[1]} must have one dimension, got R^{p.dim} and R^{q.dim}: take the common "
-            "coordinates with `marginal`"
-        )
-    return p, q
-
-
-def normalised(m: int, labels=None, weights=None) -> Tensor:
-    """Labels, weights or both as one matrix (k, m) whose rows add to one."""
+def _weight_matrix(m: int, labels, weights) -> Tensor:
+    """Return labels, weights or both as one matrix (k, m) whose rows add to one."""
     given = torch.ones(m, dtype=torch.float64) if weights is None else as_tensor(weights, "weights").detach().double()
     if given.ndim not in (1, 2) or given.shape[-1] != m or given.numel() == 0:
         raise ValueError(f"weights must be ({m},) or (k, {m}), a number for each neuron, got {tuple(given.shape)}")
@@ -121,7 +110,7 @@ def normalised(m: int, labels=None, weights=None) -> Tensor:
     if labels is not None:
         if given.ndim == 2:
             raise ValueError(f"weights must be ({m},) where labels say which center is meant, got {tuple(given.shape)}")
-        given = given * one_hot(labels, m)
+        given = given * _members(labels, m)
     given = torch.atleast_2d(given)
     total = given.sum(1, keepdim=True)
     if not ((total > 0) & torch.isfinite(total)).all():
@@ -130,16 +119,70 @@ def normalised(m: int, labels=None, weights=None) -> Tensor:
     return given / total
 
 
-def one_hot(labels, m: int) -> Tensor:
-    """(k, m), one where the neuron of the column has the label of the row."""
-    found = np.asarray(labels)
-    if found.shape != (m,) or found.dtype.kind not in "iuf" or not (found == np.floor(found)).all() or found.min() < 0:
-        raise ValueError(f"labels must be ({m},) whole numbers from 0, one for each neuron, got {labels!r:.80}")
-    counts = np.bincount(found.astype(np.int64))
-    if not counts.all():
-        empty = np.flatnonzero(counts == 0).tolist()
+def _members(labels, m: int) -> Tensor:
+    """Return (k, m), one where the neuron of the column has the label of the row."""
+    clusters = torch.arange(int(check_labels(labels, "labels", m).max()) + 1)
+    numbers = torch.as_tensor(labels).detach().cpu()
+    if not torch.equal(numbers.unique(), clusters):
         raise ValueError(
-            f"labels must use every number from 0 to {len(counts) - 1}, got none of {empty[:5]}: number them anew "
-            "with torch.unique(labels, return_inverse=True)"
+            f"labels must use every number from 0 to {len(clusters) - 1} for {len(clusters)} clusters, got "
+            f"{numbers.unique().tolist()[:9]}: number them anew with torch.unique(labels, return_inverse=True)"
         )
-    return torch.from_numpy(found.astype(np.int64) == np.arange(len(counts))[:, None]).double()
+    return (numbers == clusters[:, None]).double()
+
+
+def _euclidean_distance(p: NeuronDistribution, q: NeuronDistribution) -> Tensor:
+    return row_distances(p.mean, q.mean)
+
+
+def _euclidean_center(p: NeuronDistribution, weights: Tensor, start=None) -> NeuronDistribution:
+    """Return means of the means; the distance does not see covariances, which are averaged too."""
+    return NeuronDistribution(weights @ p.mean, torch.einsum("km,mij->kij", weights, p.cov))
+
+
+euclidean = Metric(_euclidean_distance, _euclidean_center, name="euclidean")
+wasserstein2 = Metric(wasserstein_distance, wasserstein_center, name="wasserstein2")
+
+
+def functional(moment, metric: Metric = wasserstein2) -> Metric:
+    """Return a metric between what linear neurons compute on data, instead of between their weights.
+
+    Neurons are taken to C^1/2 w, where C = E x x^T; then the squared Euclidean distance is the mean of
+    (w_1^T x - w_2^T x)^2, and the scale of the inputs no longer matters. Directions in which the data never go
+    count nothing. Barycenters come back as weights, the shortest that compute the same.
+
+    Args:
+        moment: C (n, n), ``x.T @ x / len(x)`` of the inputs of the layer, with a column of ones if neurons carry
+            their bias; not centered
+        metric: what to measure with after the change
+    """
+    factor = _factor(moment)
+    back = torch.linalg.pinv(factor)
+
+    def seen(p: NeuronDistribution) -> NeuronDistribution:
+        if p.dim != len(factor):
+            size = len(factor)
+            raise ValueError(f"moment is {(size, size)}, and neurons lie in R^{p.dim}: is the bias in one only?")
+        return NeuronDistribution(p.mean @ factor, factor.T @ p.cov @ factor)
+
+    def distance(p: NeuronDistribution, q: NeuronDistribution) -> Tensor:
+        return metric(seen(p), None if q is p else seen(q))
+
+    def center(p: NeuronDistribution, weights: Tensor, start: NeuronDistribution | None) -> NeuronDistribution:
+        result = metric.barycenter(seen(p), weights=weights, start=None if start is None else seen(start))
+        return NeuronDistribution(result.mean @ back, back.T @ result.cov @ back)
+
+    return Metric(distance, center if metric.center else None, metric.power, f"functional {metric.name}")
+
+
+def _factor(moment) -> Tensor:
+    """Return F (n, r) with F F^T the moment and r its rank."""
+    matrix = check_finite(moment, "moment", "(n, n)")
+    if matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"moment must be (n, n), got {tuple(matrix.shape)}: x.T @ x / len(x) of the inputs x")
+    (matrix,) = clean_psd(matrix[None], "moment", "x.T @ x / len(x) of the inputs x is")
+    eigenvalues, eigenvectors = eigh_psd(matrix)
+    kept = eigenvalues > 0
+    if not kept.any():
+        raise ValueError("moment must not be zero, got zeros: without data there is no distance")
+    return eigenvectors[:, kept] * eigenvalues[kept].sqrt()

@@ -10,11 +10,11 @@ import torch
 from scipy.special import chdtrc, fdtrc
 from torch import Tensor
 
-from ..checks import as_tensor, check_fraction, check_int
-from ..neurons import NeuronDistribution
+from .._linalg import EPS
+from ..checks import check_fraction, check_generator, check_int
+from ..neurons import NeuronDistribution, check_samples
 from ..threads import small
-from .metric import Metric
-from .wasserstein import wasserstein2
+from .metric import Metric, wasserstein2
 
 __all__ = ["MergeTest", "debiased", "merge_test", "split_half"]
 
@@ -22,7 +22,7 @@ __all__ = ["MergeTest", "debiased", "merge_test", "split_half"]
 def debiased(
     samples, metric: Metric = wasserstein2, *, n_splits: int = 20, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Costs of a metric, such as squared distances, without what estimation from N draws adds to them, (m, m).
+    """Return costs of a metric, such as squared distances, without what estimation from N draws adds to them, (m, m).
 
     Two neurons of one law N(mu, I) in R^n come out with squared Wasserstein distances near
     2n / N + n (n + 1) / (2 (N - 1)) instead of zero: for N = 100 that is 0.12 in R^3 and 2.5 in R^20. The excess goes
@@ -34,7 +34,7 @@ def debiased(
         samples: (N, m, n) draws, such as ``ensemble.samples(layer)``, the networks on axis 0
         n_splits: into halves, over which the correction is averaged
     """
-    x = _draws(samples, 4)
+    x = check_samples(samples, 4)
     with small(x.shape[2]):
         full = metric.cost(NeuronDistribution.from_samples(x))
         apart = torch.zeros_like(full)
@@ -47,7 +47,7 @@ def debiased(
 def split_half(
     samples, metric: Metric = wasserstein2, *, n_splits: int = 20, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Distances of every neuron, known from one half of the draws, to every neuron from the other, (n_splits, m, m).
+    """Return distances of every neuron, known from one half of the draws, to every neuron from the other, (n_splits, m, m).
 
     The diagonal is how far a neuron is from itself: whatever is nearer is no different. Distances between neurons
     that do not exceed it (they are beside it, at the same number of draws) say nothing.
@@ -55,7 +55,7 @@ def split_half(
     Args:
         samples: (N, m, n) draws, the networks on axis 0
     """
-    x = _draws(samples, 4)
+    x = check_samples(samples, 4)
     pairs = (
         (NeuronDistribution.from_samples(x[part]) for part in pair) for pair in _halves(len(x), n_splits, generator)
     )
@@ -63,28 +63,16 @@ def split_half(
         return torch.stack([metric(*pair) for pair in pairs])
 
 
-def _halves(count: int, n_splits: int, generator) -> Iterator[tuple[Tensor, Tensor]]:
+def _halves(count: int, n_splits: int, generator: torch.Generator | None) -> Iterator[tuple[Tensor, Tensor]]:
+    check_generator(generator)
     for _ in range(check_int(n_splits, "n_splits", 1)):
         order = torch.randperm(count, generator=generator)
         yield order[: count // 2], order[count // 2 :]
 
 
-def _draws(samples, least: int) -> Tensor:
-    x = as_tensor(samples, "samples").detach().to("cpu", torch.float64)
-    if x.ndim != 3 or len(x) < least or 0 in x.shape:
-        raise ValueError(f"samples must be (N, m, n) with N >= {least} draws, got shape {tuple(x.shape)}")
-    if not torch.isfinite(x).all():
-        gone = sorted({int(i) for i in (~torch.isfinite(x)).nonzero()[:, 0]})
-        raise ValueError(f"samples must be finite, draws {gone[:5]} are not: leave those draws out")
-    return x
-
-
-EPS = torch.finfo(torch.float64).eps
-
-
 @dataclass(frozen=True, eq=False)
 class MergeTest:
-    """The hypothesis that two neurons are equal, for every pair.
+    """Hold the test of the hypothesis that two neurons are equal, for every pair.
 
     Attributes:
         statistic: (m, m), Hotelling's T^2, or the squared Mahalanobis distance for single networks
@@ -97,7 +85,7 @@ class MergeTest:
     adjusted: Tensor
 
     def equal(self, level: float = 0.05) -> Tensor:
-        """Pairs (m, m) that are not told apart; of those that are, a share of `level` is expected to be wrong."""
+        """Return pairs (m, m) that do not differ significantly; a share of `level` of the others is expected to be wrong."""
         return self.adjusted > check_fraction(level, "level")
 
 
@@ -106,7 +94,7 @@ def merge_test(samples, *, single: bool = False) -> MergeTest:
 
     The differences D_s of N networks have a mean D and a covariance S, which holds that neurons of one network vary
     together. With T^2 = N D^T S^-1 D, (N - n) / (n (N - 1)) T^2 has the law F(n, N - n) if the expected difference is
-    zero (Hotelling 1931). Not being told apart is no proof of being equal: more draws tell more pairs apart.
+    zero (Hotelling 1931). A difference that is not significant is no proof of being equal: more draws find more differences.
 
     Args:
         samples: (N, m, n) draws of m neurons with n weights, N > n, the networks on axis 0 and aligned
@@ -116,7 +104,7 @@ def merge_test(samples, *, single: bool = False) -> MergeTest:
     Raises:
         ValueError: if there are no more draws than weights.
     """
-    x = _draws(samples, 2)
+    x = check_samples(samples, 2)
     count, _, n = x.shape
     if count <= n:
         raise ValueError(
@@ -136,22 +124,22 @@ def merge_test(samples, *, single: bool = False) -> MergeTest:
 
 
 def _mahalanobis(x: Tensor) -> tuple[Tensor, Tensor]:
-    """D^T S^-1 D (m, m) and the rank of S; infinite where D leaves the range of S."""
+    """Return D^T S^-1 D (m, m) and the rank of S; infinite where D leaves the range of S."""
     count, m, n = x.shape
-    mean, centred = x.mean(0), x - x.mean(0)
-    found, rank = torch.zeros(m, m, dtype=torch.float64), torch.ones(m, m, dtype=torch.float64)
+    mean, centered = x.mean(0), x - x.mean(0)
+    result, rank = torch.zeros(m, m, dtype=torch.float64), torch.ones(m, m, dtype=torch.float64)
     for i in range(m - 1):
-        gap = centred[:, i, None] - centred[:, i + 1 :]
+        gap = centered[:, i, None] - centered[:, i + 1 :]
         cov = torch.einsum("smi,smj->mij", gap, gap) / (count - 1)
-        power, axes = torch.linalg.eigh(cov)
+        eigenvalues, eigenvectors = torch.linalg.eigh(cov)
         size = x[:, [i]].square().mean((0, 1)).sum() + x[:, i + 1 :].square().mean(0).sum(1)  # rounding is part of it
-        real = power > n * EPS * torch.maximum(power[:, -1:], EPS * size[:, None])
-        along = (axes.mT @ (mean[i] - mean[i + 1 :])[..., None])[..., 0]
-        inside = torch.where(real, along**2 / power, 0.0).sum(1)
+        real = eigenvalues > n * EPS * torch.maximum(eigenvalues[:, -1:], EPS * size[:, None])
+        along = (eigenvectors.mT @ (mean[i] - mean[i + 1 :])[..., None])[..., 0]
+        inside = torch.where(real, along**2 / eigenvalues, 0.0).sum(1)
         outside = torch.where(real, 0.0, along).square().sum(1) > (1e3 * EPS) ** 2 * size
-        found[i, i + 1 :] = torch.where(outside, torch.inf, inside)
+        result[i, i + 1 :] = torch.where(outside, torch.inf, inside)
         rank[i, i + 1 :] = real.sum(1).clamp(min=1)
-    return found + found.T, torch.maximum(rank, rank.T)
+    return result + result.T, torch.maximum(rank, rank.T)
 
 
 def _false_discovery(p_value: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import check_int, check_real
+from ..checks import check_generator, check_int, check_real
 from .histories import holds
 from .regions import as_projection, unpacked, with_projection
 
@@ -246,4 +246,4 @@ def _same(x: Tensor, kernel: int) -> Tensor:
 def _glorot(weight: Tensor, inputs: int, outputs: int, generator) -> None:
     bound = math.sqrt(6 / (math.prod(weight.shape[2:]) * (inputs + outputs)))
     with torch.no_grad():
-        weight.uniform_(-bound, bound, generator=generator)
+        weight.uniform_(-bound, bound, generator=check_generator(generator))

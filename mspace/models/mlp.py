@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_int
+from ..checks import check_generator, check_int
 
 __all__ = ["as_function", "linear", "mlp"]
 
@@ -46,6 +46,7 @@ def linear(n_in: int, n_out: int, *, bias: bool = True, generator: torch.Generat
     n_out = check_int(n_out, "the number of outputs of a layer", 1)
     layer = nn.utils.skip_init(nn.Linear, n_in, n_out, bias=bias, dtype=torch.get_default_dtype())
     assert isinstance(layer, nn.Linear)
+    check_generator(generator)
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -1 / math.sqrt(n_in), 1 / math.sqrt(n_in), generator=generator)
     return layer

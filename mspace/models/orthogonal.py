@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ..checks import check_generator
 from ..network.connections import HiddenUnits
 from .mlp import as_function, linear
 
@@ -165,7 +166,7 @@ class Cayley(nn.Module):
 
 def haar(rows: int, columns: int, generator: torch.Generator | None = None) -> Tensor:
     """Draw a matrix with orthonormal columns, or rows if it is wide, without a preferred direction."""
-    z = torch.randn(max(rows, columns), min(rows, columns), generator=generator, dtype=torch.float64)
+    z = torch.randn(max(rows, columns), min(rows, columns), generator=check_generator(generator), dtype=torch.float64)
     q, r = torch.linalg.qr(z)
     q = q * torch.where(r.diagonal() < 0, -1.0, 1.0)  # LAPACK chooses the signs of r, which biases q
     return (q if rows >= columns else q.T).to(torch.get_default_dtype())

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import check_int
+from ..checks import check_generator, check_int
 from .histories import checked, checked_forecast, last_samples
 from .mlp import as_function, linear
 
@@ -197,5 +197,6 @@ def _empty(rows: int, columns: int) -> nn.Parameter:
 
 
 def _uniform(parameter: nn.Parameter | None, inputs: int, generator) -> None:
+    check_generator(generator)
     if parameter is not None:
         nn.init.uniform_(parameter, -1 / math.sqrt(inputs), 1 / math.sqrt(inputs), generator=generator)

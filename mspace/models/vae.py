@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_int, check_real
+from ..checks import check_generator, check_int, check_real
 from .histories import checked, checked_forecast, flattened, last_samples
 from .mlp import mlp
 
@@ -143,7 +143,7 @@ class WindowVAE(nn.Module):
             nodes = self.nodes.to(device=mean.device, dtype=mean.dtype)
             if n_draws is not None:
                 shape = (len(x), check_int(n_draws, "n_draws", 1), mean.shape[1])
-                nodes = torch.randn(shape, generator=generator, dtype=mean.dtype)
+                nodes = torch.randn(shape, generator=check_generator(generator), dtype=mean.dtype)
             return -_negative_elbos(self._output(mean, sd, nodes), x if target is None else target)
 
     def active(self, x: Tensor, threshold: float = 1e-2) -> Tensor:
@@ -173,7 +173,7 @@ class WindowVAE(nn.Module):
         """Draw windows from the model, with noise: (n_samples, width + horizon[, m])."""
         shape, dtype = (check_int(n_samples, "n_samples", 1), self.nodes.shape[1]), self.log_noise.dtype
         with torch.no_grad():
-            y = self.decode(torch.randn(shape, generator=generator, dtype=dtype))
+            y = self.decode(torch.randn(shape, generator=check_generator(generator), dtype=dtype))
             return y + self.noise * torch.randn(y.shape, generator=generator, dtype=dtype)
 
     def forecast(self, history, steps: int, *, batched: bool = False) -> Tensor:

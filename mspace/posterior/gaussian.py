@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_int
+from .._linalg import check_semidefinite
+from ..checks import as_tensor, check_generator, check_int
 from ..network.parameters import Reader, flatten, positions, unflatten
 from ..neurons import NeuronDistribution, weight_of
 from ..threads import small
@@ -34,13 +35,22 @@ class Block:
     cov: Tensor
 
     def __post_init__(self):
-        if self.index.ndim != 2 or self.cov.shape != (*self.index.shape, self.index.shape[1]):
+        cov = as_tensor(self.cov, "cov of a block").detach().to("cpu", torch.float64)
+        index = torch.as_tensor(self.index).detach().cpu()
+        if index.ndim != 2 or cov.shape != (*index.shape, index.shape[1]):
             raise ValueError(
-                f"a block needs index (k, b) and cov (k, b, b), got {tuple(self.index.shape)} and {tuple(self.cov.shape)}"
+                f"a block needs index (k, b) and cov (k, b, b), got {tuple(index.shape)} and {tuple(cov.shape)}"
             )
-        if not torch.isfinite(self.cov).all():
-            raise ValueError("a block's covariance must be finite, got NaN or infinity")
-        object.__setattr__(self, "cov", self.cov.detach().to("cpu", torch.float64))
+        if index.dtype != torch.int64:
+            raise ValueError(f"index must be positions of parameters, int64, got {index.dtype}")
+        if not torch.isfinite(cov).all():
+            raise ValueError("cov of a block must be finite, got NaN or infinity")
+        check_semidefinite(cov, "cov of a block")
+        object.__setattr__(self, "cov", cov)
+        object.__setattr__(self, "index", index)
+
+    def __repr__(self) -> str:
+        return f"Block(index {tuple(self.index.shape)}, cov {tuple(self.cov.shape)})"
 
     def root(self) -> Tensor:
         """The symmetric square root of the covariance, (k, b, b); singular ones have one.
@@ -83,6 +93,13 @@ class GaussianPosterior:
     def of(cls, model: nn.Module, blocks: Sequence[Block], **report) -> GaussianPosterior:
         """About the weights that `model` has."""
         return cls(copy.deepcopy(model), flatten(model), tuple(blocks), report)
+
+    def __repr__(self) -> str:
+        blocks = ", ".join(str(tuple(b.cov.shape)) for b in self.blocks[:4]) + (", ..." if len(self.blocks) > 4 else "")
+        return (
+            f"GaussianPosterior({type(self.template).__name__} of {len(self.mean)} parameters, {len(self)} random, "
+            f"in blocks {blocks or 'none'})"
+        )
 
     def __len__(self) -> int:
         """How many parameters are random."""
@@ -152,6 +169,7 @@ class GaussianPosterior:
 
     def sample(self, size: int, generator: torch.Generator | None = None) -> Ensemble:
         """Networks drawn from the posterior, as an `Ensemble` of `size` members."""
+        check_generator(generator)
         drawn = self.mean.repeat(check_int(size, "size", 1), 1)
         for block in self.blocks:
             z = torch.randn(size, *block.index.shape, generator=generator, dtype=torch.float64)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from ..checks import check_int
+from ..checks import check_callable, check_int
 from ..network.connections import rows_of
 from .compression import compress
 from .reductions import Reduction
@@ -64,6 +64,10 @@ def tradeoff(
         feeds, calibration, norm: as in `compress`; a `reduce` that calls `compress` itself may take other options
         finetune: (network) -> network, trained on
     """
+    check_callable(reduce, "reduce", "(rows, k) -> a Reduction, such as one that calls merge")
+    check_callable(score, "score", "of a network, such as its accuracy on data held out")
+    if finetune is not None:
+        check_callable(finetune, "finetune", "(network) -> network, or None")
     rows = rows_of(model, layer, norm=norm)
     sizes = [check_int(k, "sizes", 1, len(rows)) for k in sizes]
     points = []

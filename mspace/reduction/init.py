@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .._linalg import factor_psd
-from ..checks import check_finite, check_fraction, check_int
+from ..checks import check_callable, check_finite, check_fraction, check_generator, check_int
 from ..metrics.tests import merge_test
 from ..network.layers import dense_at, read_columns
 from ..network.surgery import plain
@@ -40,6 +40,7 @@ def select_units(
         k: from 1 to m
         search: `forward_selection`, or `backward_elimination`, which is layer-wise OBS on whole units
     """
+    check_callable(search, "search", "such as forward_selection")
     site = site_of(model, layer, feeds, calibration, norm=norm)
     k = check_int(k, "k", 1, len(site.rows))
     moments, bias = joint_moments(site, site.inputs)
@@ -121,7 +122,7 @@ def clusters(site: Site, k: int, inputs, generator) -> Reduction:
         outputs, counts = outputs / size[:, None], counts * size**2
     outputs = torch.where(_turned(outputs, symmetry)[:, None], -outputs, outputs)
     counts = counts.clamp(min=1e-12 * float(counts.max()) + 1e-300)
-    seed = int(torch.randint(2**31 - 1, (1,), generator=generator or torch.Generator().manual_seed(0)))
+    seed = int(torch.randint(2**31 - 1, (1,), generator=check_generator(generator) or torch.Generator().manual_seed(0)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different neurons than clusters: fewer clusters
         means = KMeans(k, n_init=4, random_state=seed).fit(outputs.numpy(), sample_weight=counts.numpy())

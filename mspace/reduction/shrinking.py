@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from ..checks import check_fraction, check_int
+from ..checks import check_callable, check_fraction, check_generator, check_int
 from ..network.hooks import halves
 from .compression import Site, reduced, site_of
 from .greedy import forward_selection
@@ -49,9 +49,16 @@ def shrink(
         steps: of the refinement, 0 for none
         generator: for the starts of the clusters
     """
+    _check_options(divergence, generator)
     site = site_of(model, layer, feeds, calibration, activation=activation, norm=norm, teacher=teacher)
     k, steps = check_int(k, "k", 1, len(site.rows)), check_int(steps, "steps", 0)
     return site.joined(_shrunk(site, k, divergence, steps, generator))
+
+
+def _check_options(divergence: Divergence | None, generator: torch.Generator | None) -> None:
+    check_generator(generator)
+    if divergence is not None:
+        check_callable(divergence, "divergence", "(output, teacher's output) -> scalar, such as logits_kl, or None")
 
 
 def _shrunk(site: Site, k: int, divergence: Divergence | None, steps: int, generator) -> nn.Module:
@@ -112,6 +119,7 @@ def shrink_network(
     Raises:
         ValueError: if the share cannot be met with one unit in each layer.
     """
+    _check_options(divergence, generator)
     share, grid = check_fraction(share, "share"), check_int(grid, "grid", 1)
     if not isinstance(wires, Mapping) or not wires:
         raise ValueError(f"wires must be a dictionary from layers to what they feed, got {wires!r}")

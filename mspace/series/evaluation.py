@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..checks import as_recordings, as_tensor, check_fraction, check_int
+from ..checks import (
+    as_recordings,
+    as_tensor,
+    check_callable,
+    check_fraction,
+    check_generator,
+    check_int,
+    check_progress,
+)
 
 __all__ = ["Skill", "deal_blocks", "origins", "percentiles", "rolling_origin"]
 
@@ -128,7 +136,8 @@ def deal_blocks(n: int, length: int, n_resamples: int, block: int | None, genera
     A block is by default as long as the cube root of n, rounded up.
     """
     block = math.ceil(round(n ** (1 / 3), 6)) if block is None else check_int(block, "block", 1)
-    starts = torch.randint(n, (check_int(n_resamples, "n_resamples", 2), -(-length // block)), generator=generator)
+    size = check_int(n_resamples, "n_resamples", 2), -(-length // block)
+    starts = torch.randint(n, size, generator=check_generator(generator))
     return ((starts[..., None] + torch.arange(block)) % n).flatten(1)[:, :length]
 
 
@@ -168,6 +177,8 @@ def rolling_origin(
         every: samples between origins; default `steps`, so that horizons do not overlap
         period: of the seasonal naive forecast behind MASE, whose error is measured before the first origins
     """
+    check_callable(forecaster, "forecaster", "(history, steps) -> forecast, such as partial(forecast, model, width=h)")
+    check_progress(progress)
     parts, _ = as_recordings(series)
     parts = [p.detach() for p in parts]
     steps, start, period = check_int(steps, "steps", 1), check_int(start, "start", 1), check_int(period, "period", 1)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import as_series, check_int
+from ..checks import as_series, check_generator, check_int
 
 __all__ = ["interpolate", "mask_features", "missing_mask"]
 
@@ -28,7 +28,7 @@ def missing_mask(
     *rows, n = (check_int(k, "shape", 1) for k in shape)
     if loss.ndim and loss.shape != (*rows, 1):
         raise ValueError(f"share must be a number, or {(*rows, 1)} of them for these series, got {tuple(loss.shape)}")
-    stay = torch.rand(*rows, -(-n // length), generator=generator, dtype=torch.float64) >= loss
+    stay = torch.rand(*rows, -(-n // length), generator=check_generator(generator), dtype=torch.float64) >= loss
     return stay.repeat_interleave(length, -1)[..., :n]
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..checks import as_recordings, check_int
+from ..checks import as_recordings, check_int, check_progress
 from ..series.evaluation import origins
 from ..threads import small
 from .continuation import Vertical
@@ -53,6 +53,7 @@ def select_window(
         series: (T,), or a list of recordings
         past: how many last samples of the history are decomposed; default all of them
     """
+    check_progress(progress)
     parts, _ = as_recordings(series)
     if parts[0].ndim > 1:
         raise ValueError("series must be (T,) or a list of such: select the window of one channel")

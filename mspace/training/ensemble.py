@@ -74,6 +74,10 @@ class Ensemble:
         )
         return cls(parts[0].template, *joined)
 
+    def __repr__(self) -> str:
+        size = sum(p[0].numel() for p in self.parameters.values())
+        return f"Ensemble({len(self)} members, each a {type(self.template).__name__} of {size} parameters)"
+
     def __len__(self) -> int:
         return len(next(iter(self.parameters.values())))
 
