@@ -15,7 +15,7 @@ from ..checks import check_generator, check_int, check_progress, n_examples
 from ..door import Checked
 from ..network.facts import gradient_hooks, has_hooks, reset_parameters, trainable
 from ..network.loss import loss_kind
-from .convergence import descend
+from .convergence import finish as finish_members
 from .dense import DenseStack, dense_layers
 from .ensemble import Ensemble
 from .options import Bounded, Data, Loss, Optimizer, TrainingOptions, make_optimizer, training_copy
@@ -199,8 +199,9 @@ def train_members(
     report = _descend(stack, Batches(n, seeds, options, resample, weights), options, progress)
     if finish:
         bounded = template if isinstance(template, Bounded) else None
-        evaluations = min(500, max(50, 100_000 // n))
-        report["gradient"] = descend(stack, resample, weights, evaluations=evaluations, bounded=bounded)
+        first, kept = ({k: v[:1] for k, v in kind.items()} for kind in (free, buffers))
+        base = stack_of(template, first, *given.data, loss, seeds[:1], kept, gradient_hooks(model))
+        report["gradient"] = finish_members(base, stack, resample, weights, bounded=bounded)
     report = {"loss": stack.losses(*given.data), **report}
     report["failed"] = ~torch.isfinite(report["loss"])
     return Ensemble(copy.deepcopy(model), parameters | stack.parameters(), buffers | stack.fixed, report)
