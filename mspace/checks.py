@@ -118,10 +118,12 @@ def check_indices(value, name: str, count: int) -> Tensor:
         index = torch.empty(0)
     if index.dtype == torch.bool and index.shape == (count,):
         index = index.nonzero().flatten()
-    whole = index.ndim == 1 and len(index) and not index.dtype.is_floating_point and index.dtype != torch.bool
+    whole = index.ndim == 1 and len(index) and not (index.is_floating_point() or index.is_complex())
+    whole = whole and index.dtype != torch.bool
+    index = index.long() if whole else index
     if not whole or index.min() < 0 or index.max() >= count or len(index.unique()) < len(index):
         raise ValueError(f"{name} must be different whole numbers from 0 to {count - 1}, got {value!r:.80}")
-    return index.long()
+    return index
 
 
 def check_labels(value, name: str, count: int) -> Tensor:
@@ -134,7 +136,7 @@ def check_labels(value, name: str, count: int) -> Tensor:
         raise ValueError(
             f"{name} must be {count} integers, one for each, got {labels.dtype} of shape {tuple(labels.shape)}"
         )
-    return labels.unique(return_inverse=True)[1]
+    return labels.long().unique(return_inverse=True)[1]
 
 
 def as_tensor(values, name: str) -> Tensor:
@@ -159,6 +161,8 @@ def as_tensor(values, name: str) -> Tensor:
         values = torch.from_numpy(np.require(array, requirements=["C", "W"]))
     if values.is_complex() or values.dtype == torch.bool:
         raise ValueError(f"{name} must be an array of real numbers, got dtype {values.dtype}")
+    if values.layout != torch.strided or values.is_meta:
+        raise ValueError(f"{name} must be an array of numbers in memory, got a {values.layout} one on {values.device}")
     return values if values.is_floating_point() else values.double()
 
 

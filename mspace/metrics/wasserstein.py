@@ -22,7 +22,7 @@ from torch.nn.functional import pad
 
 from .._linalg import EPS, eigh_psd, factor_psd, row_distances
 from ..checks import check_real
-from ..neurons import NeuronDistribution, check_populations
+from ..neurons import LowRankNeurons, NeuronDistribution, check_populations
 
 __all__ = ["geodesic", "members_of", "wasserstein_center", "wasserstein_distance"]
 
@@ -41,13 +41,16 @@ class Factored:
     """Hold a population with what all its pairs share: eigenvalues that are rounding are exactly zero."""
 
     mean: Tensor  # (m, n)
-    cov: Tensor  # (m, n, n)
-    eigenvalues: Tensor  # (m, n), ascending
-    eigenvectors: Tensor  # (m, n, n), in columns
+    cov: Tensor  # (m, n, n), or factors (m, n, r) of covariances that are not made
+    eigenvalues: Tensor  # (m, r), ascending
+    eigenvectors: Tensor  # (m, n, r), in columns
 
     @classmethod
     def of(cls, neurons: NeuronDistribution, unit: float = 1.0) -> Factored:
         """Return the population measured in multiples of `unit`."""
+        if isinstance(neurons, LowRankNeurons):
+            eigenvalues, eigenvectors = neurons.spectrum()
+            return cls(neurons.mean / unit, neurons.factor, eigenvalues / unit**2, eigenvectors)
         cov = neurons.cov / unit**2
         return cls(neurons.mean / unit, cov, *eigh_psd(cov))
 
@@ -186,7 +189,8 @@ def _bures_of_near(a: Factored, b: Factored, i: Tensor, j: Tensor) -> Tensor:
     """Return tr S_i + tr S_j - 2 tr (...)^1/2 for some pairs as a sum of squares: near ones keep their digits."""
     f, aligned = _align_roots(a.root[i], b.root[j])
     squared = (f - aligned).square().sum((1, 2))
-    return torch.where((a.cov[i] == b.cov[j]).all((1, 2)), 0.0, squared)
+    same = a.cov.shape[1:] == b.cov.shape[1:] and (a.cov[i] == b.cov[j]).all((1, 2))
+    return torch.where(torch.as_tensor(same), 0.0, squared)
 
 
 def wasserstein_distance(p: NeuronDistribution, q: NeuronDistribution) -> Tensor:
@@ -252,12 +256,12 @@ def _parts(chosen: Tensor, a: Factored, b: Factored) -> Iterator[tuple[Tensor, T
 
 
 def _diagonal(p: NeuronDistribution) -> bool:
-    return not torch.triu(p.cov, 1).any()
+    return not isinstance(p, LowRankNeurons) and not torch.triu(p.cov, 1).any()
 
 
 def _unit(p: NeuronDistribution, q: NeuronDistribution) -> float:
     """Return a power of two near the largest standard deviation, so that no power of a variance leaves the range."""
-    largest = max(float(x.cov.diagonal(dim1=1, dim2=2).amax()) for x in (p, q))
+    largest = max(float(x.variances.amax()) for x in (p, q))
     return 2.0 ** round(math.log2(largest) / 2) if largest > 0 else 1.0
 
 
