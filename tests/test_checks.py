@@ -7,6 +7,7 @@ from collections import deque
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 import mspace as ms
 from kit.tables import TextTable
@@ -310,6 +311,8 @@ DRAWING = {
     "debiased": lambda g: metrics.debiased(DRAWS, generator=g),
     "kmeans": lambda g: ms.KMeans(2, metric=ms.euclidean, generator=g),
     "communities": lambda g: ms.communities(ms.euclidean(NeuronDistribution.from_samples(DRAWS)), generator=g),
+    "online": lambda g: ms.online(NET, (DRAWS[:, 0].float(), DRAWS[:, 0, :1].float()), F.mse_loss, generator=g),
+    "variational": lambda g: ms.variational(NET, (DRAWS[:, 0].float(), DRAWS[:, 0, :1].float()), F.mse_loss, generator=g),
     "posterior": lambda g: GaussianPosterior.of(NET, []).sample(2, g),
     "shrink": lambda g: ms.shrink(NET, "0", 2, "2", calibration=DRAWS[:, 0].float(), generator=g),
     "mlp": lambda g: models.mlp(2, 3, 1, generator=g),
