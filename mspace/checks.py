@@ -57,15 +57,18 @@ def check_real(value, name: str, low: float = 0.0, high: float = math.inf, ends:
     Args:
         ends: which limits are allowed themselves, as in the notation of intervals: "()", "[)", "(]" or "[]"
     """
-    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    try:
+        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # of an int
+        number = math.inf
     above = number >= low if ends[0] == "[" else number > low
     below = number <= high if ends[1] == "]" else number < high
     ok = math.isfinite(number) and above and below
     if not ok:
         sign = {"(0": "positive", "[0": "non-negative"}.get(f"{ends[0]}{low:g}", f"above {low:g}")
         limits = f"{sign} number" if high == math.inf else f"number in {ends[0]}{low:g}, {high:g}{ends[1]}"
-        raise ValueError(f"{name} must be a {limits}, got {value!r}")
-    return float(value)
+        raise ValueError(f"{name} must be a {limits}, got {value!r:.80}")
+    return number
 
 
 def check_fraction(value: float, name: str) -> float:
@@ -272,9 +275,9 @@ def layer_names(given, what: str = "layer") -> tuple[str, ...]:
 
 def seeded(seed: int) -> torch.Generator:
     """Return a stream of random numbers of its own, to hand in as ``generator=``; the global one is never touched."""
-    return torch.Generator().manual_seed(check_int(seed, "seed", 0))
+    return torch.Generator().manual_seed(check_int(seed, "seed", 0, 2**64 - 1))
 
 
 def normal(*shape: int, seed: int) -> Tensor:
     """Return standard normal numbers in float64 from a stream of their own, for simulations."""
-    return torch.randn(*shape, generator=seeded(seed), dtype=torch.float64)
+    return torch.randn([check_int(k, "shape", 0) for k in shape], generator=seeded(seed), dtype=torch.float64)

@@ -36,7 +36,7 @@ class Block:
 
     def __post_init__(self):
         cov = as_tensor(self.cov, "cov of a block").detach().to("cpu", torch.float64)
-        index = torch.as_tensor(self.index).detach().cpu()
+        index = self.index.detach().cpu() if isinstance(self.index, Tensor) else torch.empty(0)
         if index.ndim != 2 or cov.shape != (*index.shape, index.shape[1]):
             raise ValueError(
                 f"a block needs index (k, b) and cov (k, b, b), got {tuple(index.shape)} and {tuple(cov.shape)}"
