@@ -12,29 +12,6 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-__all__ = [
-    "arguments",
-    "as_recordings",
-    "as_series",
-    "as_tensor",
-    "check_callable",
-    "check_choice",
-    "check_data",
-    "check_finite",
-    "check_fraction",
-    "check_generator",
-    "check_indices",
-    "check_int",
-    "check_labels",
-    "check_progress",
-    "check_real",
-    "layer_names",
-    "n_examples",
-    "normal",
-    "seeded",
-    "take",
-]
-
 
 def check_int(value, name: str, least: int, most: int | None = None) -> int:
     """Return a whole number within limits; floats such as 3.0 are accepted, True and "3" are not."""

@@ -16,7 +16,7 @@ from .checks import as_tensor, check_fraction, check_generator, check_int
 from .network.weights import weight_of
 from .threads import small
 
-__all__ = ["NeuronDistribution", "check_populations", "check_samples", "weight_of"]
+__all__ = ["NeuronDistribution", "weight_of"]
 
 PROJECT = "project it first, or estimate it with more draws"
 LARGE = 1 << 24  # numbers in all covariances, above which those of a low rank are kept as factors: 128 MB

@@ -2,10 +2,9 @@
 
 The cross term tr (S_i^1/2 S_j S_i^1/2)^1/2 of a pair is the sum s1 of the roots of the eigenvalues of S_i S_j. In two
 to four dimensions no pair needs eigenvalues: their symmetric functions e1, e2, ... are inner products of what belongs
-to one neuron (Cauchy and Binet), so matrix products give them for all pairs, and those of the roots, s1, s2, ...,
-follow from s1^2 = e1 + 2 s2, s2^2 = e2 + 2 s1 s3 - 2 s4, s3^2 = e3 + 2 s2 s4, s4^2 = e4. As nested roots these have
-a slope that never vanishes, whatever the ranks, where the polynomial for s1 has multiple zeros; from above, Newton's
-steps fall to the solution and double their digits.
+to one neuron (Cauchy and Binet), and those of the roots follow from s1^2 = e1 + 2 s2, s2^2 = e2 + 2 s1 s3 - 2 s4,
+s3^2 = e3 + 2 s2 s4, s4^2 = e4. As nested roots these have a slope that never vanishes, whatever the ranks, where the
+polynomial for s1 has multiple zeros; from above, Newton's steps fall to the solution and double their digits.
 """
 
 from __future__ import annotations
@@ -28,12 +27,11 @@ __all__ = ["geodesic", "members_of", "wasserstein_center", "wasserstein_distance
 
 TINY = 1e-300
 LOST = 1e-6  # of the product of norms: an inner product below has lost too many digits
-DOUBTFUL = 1e-10  # of the largest eigenvalue: below, its square root has lost too many digits
+DOUBTFUL, RISKY = 1e-10, 1e-5  # of the largest eigenvalue: below, the square root has lost too many digits
 NEAR = 1e-6  # of the traces: a smaller squared distance is computed without cancellation
 BLOCK = 1 << 15  # pairs at once where they cost a few numbers each: stays in cache
 NUMBERS = 1 << 22  # numbers held at once where they are matrices: 32 MB
 TOLERANCE, ITERATIONS, STILL = 1e-10, 1000, 1e-6
-RISKY = 1e-5  # of the largest eigenvalue: below, rounding would show above the tolerance
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,11 +94,11 @@ class Factored:
         return self.eigenvalues.sqrt().prod(1)
 
 
-# Cross terms of a block of pairs, and where rounding may have spoilt them: `_nuclear` computes those.
-
-
 def _plane(a: Factored, b: Factored, rows: slice, cols: slice) -> tuple[Tensor, Tensor]:
-    """Return cross terms in R^2 by (x + y)^2 = x^2 + y^2 + 2 x y; x^2, y^2 are the eigenvalues of S_i S_j."""
+    """Return cross terms of a block of pairs, and where rounding may have spoilt them: `_nuclear` computes those.
+
+    By (x + y)^2 = x^2 + y^2 + 2 x y, where x^2, y^2 are the eigenvalues of S_i S_j.
+    """
     e1, size = _inner(a.cov[rows].flatten(1), b.cov[cols].flatten(1))
     return (e1 + 2 * a.root_det[rows, None] * b.root_det[cols]).sqrt(), e1 < LOST * size
 
@@ -109,8 +107,7 @@ def _space(a: Factored, b: Factored, rows: slice, cols: slice) -> tuple[Tensor, 
     e1, size1 = _inner(a.cov[rows].flatten(1), b.cov[cols].flatten(1))
     e2, size2 = _inner(a.adjugate[rows], b.adjugate[cols])
     s3 = a.root_det[rows, None] * b.root_det[cols]
-    s = (3 * e1).sqrt_()
-    s2 = torch.addcmul(e2, s, s3, value=2).sqrt_()
+    s2 = torch.addcmul(e2, (3 * e1).sqrt_(), s3, value=2).sqrt_()
     s = torch.sqrt_(e1 + 2 * s2)  # a contraction by nine: a good start
     for _ in range(20):
         s2 = torch.addcmul(e2, s, s3, value=2).sqrt_()
@@ -189,8 +186,9 @@ def _bures_of_near(a: Factored, b: Factored, i: Tensor, j: Tensor) -> Tensor:
     """Return tr S_i + tr S_j - 2 tr (...)^1/2 for some pairs as a sum of squares: near ones keep their digits."""
     f, aligned = _align_roots(a.root[i], b.root[j])
     squared = (f - aligned).square().sum((1, 2))
-    same = a.cov.shape[1:] == b.cov.shape[1:] and (a.cov[i] == b.cov[j]).all((1, 2))
-    return torch.where(torch.as_tensor(same), 0.0, squared)
+    if a.cov.shape[1:] == b.cov.shape[1:]:
+        squared = torch.where((a.cov[i] == b.cov[j]).all((1, 2)), 0.0, squared)
+    return squared
 
 
 def wasserstein_distance(p: NeuronDistribution, q: NeuronDistribution) -> Tensor:
