@@ -163,7 +163,10 @@ class GaussianPosterior:
         read = Reader(self.template, layer, axis, bias)
         index = read.places()
         if index is not None:
-            return NeuronDistribution(mean, torch.stack([self.cov(row) for row in index]))
+            covs = torch.empty(*index.shape, index.shape[1], dtype=torch.float64)
+            for cov, row in zip(covs, index):
+                cov.copy_(self.cov(row))
+            return NeuronDistribution(mean, covs)
         slope = torch.autograd.functional.jacobian(read.at, self.mean)[..., self.index]
         return NeuronDistribution(mean, slope @ self.cov() @ slope.mT)
 
