@@ -84,16 +84,25 @@ def clean_psd(matrices: Tensor, name: str, way_out: str, eps: float = EPS) -> Te
     Args:
         eps: the precision in which the matrices were computed
     """
-    matrices = _symmetric(matrices, name)
+    n, result = matrices.shape[1], torch.empty_like(matrices)
+    step = max(1, NUMBERS // n**2)
+    for start in range(0, len(matrices), step):
+        part = slice(start, start + step)
+        result[part] = _cleaned(_symmetric(matrices[part], name), name, way_out, max(NEGATIVE, n * eps), start)
+    return result
+
+
+def _cleaned(matrices: Tensor, name: str, way_out: str, share: float, start: int) -> Tensor:
     n = matrices.shape[1]
     with small(n):
+        bound = matrices.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]  # at least the largest eigenvalue
+        if not torch.linalg.cholesky_ex(matrices - 10 * n * EPS * bound * torch.eye(n, dtype=bound.dtype)).info.any():
+            return matrices  # no eigenvalue is rounding
         eigenvalues, eigenvectors = torch.linalg.eigh(matrices)
-    _refuse_negative(eigenvalues, name, way_out, max(NEGATIVE, n * eps))
+    _refuse_negative(eigenvalues, name, way_out, share, start)
     # A negative eigenvalue shows how large the rounding is: positive ones of that size are nothing else.
     floor = torch.maximum(n * EPS * eigenvalues[:, -1:].clamp(min=0), -2 * eigenvalues[:, :1])
     rounding = eigenvalues < floor
-    if not rounding.any():
-        return matrices
     rebuilt = eigenvectors @ (torch.where(rounding, 0.0, eigenvalues)[..., None] * eigenvectors.mT)
     return torch.where(rounding.any(1)[:, None, None], (rebuilt + rebuilt.mT) / 2, matrices)  # others keep their bits
 
@@ -107,13 +116,13 @@ def _symmetric(matrices: Tensor, name: str) -> Tensor:
     return (matrices + matrices.mT) / 2
 
 
-def _refuse_negative(eigenvalues: Tensor, name: str, way_out: str, share: float) -> None:
-    """Refuse eigenvalues (b, n) below minus `share` of the largest."""
+def _refuse_negative(eigenvalues: Tensor, name: str, way_out: str, share: float, start: int | None = None) -> None:
+    """Refuse eigenvalues (b, n) below minus `share` of the largest; `start` is the index of the first matrix."""
     largest = eigenvalues[:, -1:].clamp(min=0)
     if (eigenvalues < -share * largest - torch.finfo(eigenvalues.dtype).tiny).any():
         worst = int((eigenvalues[:, 0] / largest[:, 0].clamp(min=1e-300)).argmin())
         low, high = eigenvalues[worst, 0], eigenvalues[worst, -1]
-        where = f" of matrix {worst}" if len(eigenvalues) > 1 else ""
+        where = "" if start is None else f" of matrix {start + worst}"
         raise ValueError(
             f"{name} must be positive semidefinite, got the eigenvalue {low:.3g} beside {high:.3g}{where}: {way_out}"
         )

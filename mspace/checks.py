@@ -12,29 +12,6 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-__all__ = [
-    "arguments",
-    "as_recordings",
-    "as_series",
-    "as_tensor",
-    "check_callable",
-    "check_choice",
-    "check_data",
-    "check_finite",
-    "check_fraction",
-    "check_generator",
-    "check_indices",
-    "check_int",
-    "check_labels",
-    "check_progress",
-    "check_real",
-    "layer_names",
-    "n_examples",
-    "normal",
-    "seeded",
-    "take",
-]
-
 
 def check_int(value, name: str, least: int, most: int | None = None) -> int:
     """Return a whole number within limits; floats such as 3.0 are accepted, True and "3" are not."""
@@ -57,15 +34,18 @@ def check_real(value, name: str, low: float = 0.0, high: float = math.inf, ends:
     Args:
         ends: which limits are allowed themselves, as in the notation of intervals: "()", "[)", "(]" or "[]"
     """
-    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    try:
+        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # of an int
+        number = math.inf
     above = number >= low if ends[0] == "[" else number > low
     below = number <= high if ends[1] == "]" else number < high
     ok = math.isfinite(number) and above and below
     if not ok:
         sign = {"(0": "positive", "[0": "non-negative"}.get(f"{ends[0]}{low:g}", f"above {low:g}")
         limits = f"{sign} number" if high == math.inf else f"number in {ends[0]}{low:g}, {high:g}{ends[1]}"
-        raise ValueError(f"{name} must be a {limits}, got {value!r}")
-    return float(value)
+        raise ValueError(f"{name} must be a {limits}, got {value!r:.80}")
+    return number
 
 
 def check_fraction(value: float, name: str) -> float:
@@ -118,10 +98,12 @@ def check_indices(value, name: str, count: int) -> Tensor:
         index = torch.empty(0)
     if index.dtype == torch.bool and index.shape == (count,):
         index = index.nonzero().flatten()
-    whole = index.ndim == 1 and len(index) and not index.dtype.is_floating_point and index.dtype != torch.bool
+    whole = index.ndim == 1 and len(index) and not (index.is_floating_point() or index.is_complex())
+    whole = whole and index.dtype != torch.bool
+    index = index.long() if whole else index
     if not whole or index.min() < 0 or index.max() >= count or len(index.unique()) < len(index):
         raise ValueError(f"{name} must be different whole numbers from 0 to {count - 1}, got {value!r:.80}")
-    return index.long()
+    return index
 
 
 def check_labels(value, name: str, count: int) -> Tensor:
@@ -134,7 +116,7 @@ def check_labels(value, name: str, count: int) -> Tensor:
         raise ValueError(
             f"{name} must be {count} integers, one for each, got {labels.dtype} of shape {tuple(labels.shape)}"
         )
-    return labels.unique(return_inverse=True)[1]
+    return labels.long().unique(return_inverse=True)[1]
 
 
 def as_tensor(values, name: str) -> Tensor:
@@ -159,6 +141,8 @@ def as_tensor(values, name: str) -> Tensor:
         values = torch.from_numpy(np.require(array, requirements=["C", "W"]))
     if values.is_complex() or values.dtype == torch.bool:
         raise ValueError(f"{name} must be an array of real numbers, got dtype {values.dtype}")
+    if values.layout != torch.strided or values.is_meta:
+        raise ValueError(f"{name} must be an array of numbers in memory, got a {values.layout} one on {values.device}")
     return values if values.is_floating_point() else values.double()
 
 
@@ -268,9 +252,9 @@ def layer_names(given, what: str = "layer") -> tuple[str, ...]:
 
 def seeded(seed: int) -> torch.Generator:
     """Return a stream of random numbers of its own, to hand in as ``generator=``; the global one is never touched."""
-    return torch.Generator().manual_seed(check_int(seed, "seed", 0))
+    return torch.Generator().manual_seed(check_int(seed, "seed", 0, 2**64 - 1))
 
 
 def normal(*shape: int, seed: int) -> Tensor:
     """Return standard normal numbers in float64 from a stream of their own, for simulations."""
-    return torch.randn(*shape, generator=seeded(seed), dtype=torch.float64)
+    return torch.randn([check_int(k, "shape", 0) for k in shape], generator=seeded(seed), dtype=torch.float64)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from scipy.special import gammaincinv
 from torch import Tensor
 
-from ._linalg import clean_psd, eigh_psd
+from ._linalg import clean_psd, eigh_psd, is_full_rank
 from .checks import as_tensor, check_fraction, check_generator, check_int
 from .network.weights import weight_of
 from .threads import small
 
-__all__ = ["NeuronDistribution", "check_populations", "check_samples", "weight_of"]
+__all__ = ["NeuronDistribution", "weight_of"]
 
 PROJECT = "project it first, or estimate it with more draws"
+LARGE = 1 << 24  # numbers in all covariances, above which those of a low rank are kept as factors: 128 MB
+LARGEST = 1 << 30  # numbers in all covariances that are made of factors on request: 8 GB
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +50,15 @@ class NeuronDistribution:
 
     @classmethod
     def from_samples(cls, samples) -> NeuronDistribution:
-        """Return the unbiased moments of N draws of every neuron: (N, m, n), N >= 2; covariances have rank below N."""
+        """Return the unbiased moments of N draws of every neuron: (N, m, n), N >= 2; covariances have rank below N.
+
+        Where that rank is low and covariances are large, such as those of kernels, they are kept as factors: means,
+        variances, `sample`, `marginal` and `wasserstein2` do without matrices (n, n), and `cov` makes them when asked.
+        """
         x = check_samples(samples, 2)
         centered = x - x.mean(0)
+        if _is_large(x.shape[1], x.shape[2], len(x)):
+            return LowRankNeurons(x.mean(0), centered.movedim(0, 2) / (len(x) - 1) ** 0.5)
         return cls(x.mean(0), torch.einsum("smi,smj->mij", centered, centered) / (len(x) - 1))
 
     def __repr__(self) -> str:
@@ -60,12 +69,23 @@ class NeuronDistribution:
 
     def __getitem__(self, index) -> NeuronDistribution:
         """Return some of the neurons, by index, slice, list or mask; one of them is a population of one."""
+        index = self._index(index)
+        return NeuronDistribution(self.mean[index], self.cov[index])
+
+    def _index(self, index):
+        """Return an index of tensors, or refuse what chooses no neurons."""
         index = index.item() if getattr(index, "ndim", None) == 0 else index
         if isinstance(index, int):
             if not -len(self) <= index < len(self):  # makes a population a sequence: iteration ends here
                 raise IndexError(f"neuron {index} of {len(self)}")
             index = [index]
-        return NeuronDistribution(self.mean[index], self.cov[index])
+        try:
+            self.mean[index]
+        except (IndexError, TypeError, ValueError, RuntimeError) as why:
+            raise IndexError(
+                f"neurons are chosen by index, slice, list or mask of {len(self)}, got {index!r:.80}"
+            ) from why
+        return index
 
     @property
     def dim(self) -> int:
@@ -73,9 +93,19 @@ class NeuronDistribution:
         return self.mean.shape[1]
 
     @property
+    def variances(self) -> Tensor:
+        """Return the variances of the weights of each neuron, (m, n)."""
+        return self.cov.diagonal(dim1=1, dim2=2)
+
+    @property
     def total_variance(self) -> Tensor:
         """Return the summed variances of each neuron, the trace of its covariance, (m,)."""
-        return self.cov.diagonal(dim1=1, dim2=2).sum(1)
+        return self.variances.sum(1)
+
+    @property
+    def full_rank(self) -> Tensor:
+        """Return which neurons have a covariance that is not singular, and so a density, (m,)."""
+        return is_full_rank(self.cov)
 
     def marginal(self, coords: Sequence[int]) -> NeuronDistribution:
         """Return the distribution of some coordinates of every neuron, in the order given."""
@@ -92,7 +122,7 @@ class NeuronDistribution:
         rest = [i for i in range(self.dim) if i not in c.tolist()]
         if not rest:
             raise ValueError(f"coords must leave a coordinate over, got all {self.dim}: use `marginal` to reorder")
-        value = torch.as_tensor(value, dtype=torch.float64)
+        value = as_tensor(value, "value").detach().to("cpu", torch.float64)
         if value.shape not in {(len(c),), (len(self), len(c))} or not torch.isfinite(value).all():
             raise ValueError(f"value must be finite and ({len(c)},) or ({len(self)}, {len(c)}), got {value.tolist()}")
         known, across = self.cov[:, c][:, :, c], self.cov[:, rest][:, :, c]
@@ -141,11 +171,82 @@ class NeuronDistribution:
         """Return coordinates, counted from the end where negative, or given as a mask, as an index."""
         try:
             c = torch.from_numpy(np.arange(self.dim)[np.atleast_1d(coords)])
-        except IndexError:
+        except (IndexError, TypeError, ValueError):
             c = torch.empty(0)
-        if len(c) == 0 or len(c.unique()) < len(c):
+        if c.ndim != 1 or len(c) == 0 or len(c.unique()) < len(c):
             raise ValueError(f"coords must name different coordinates of 0 to {self.dim - 1}, got {coords}")
         return c
+
+
+class LowRankNeurons(NeuronDistribution):
+    """Hold m Gaussian vectors in R^n whose covariances F F^T have a low rank by their factors F (m, n, r)."""
+
+    mean: Tensor
+    factor: Tensor
+
+    def __init__(self, mean: Tensor, factor: Tensor):
+        object.__setattr__(self, "mean", mean)
+        object.__setattr__(self, "factor", factor)
+
+    def __repr__(self) -> str:
+        return f"NeuronDistribution({len(self)} neurons in R^{self.dim}, of rank below {self.factor.shape[2] + 1})"
+
+    @cached_property
+    def cov(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Return the covariances, (m, n, n), or refuse those that no memory holds."""
+        numbers = len(self) * self.dim**2
+        if numbers > LARGEST:
+            raise ValueError(
+                f"cov would hold {len(self)} matrices {self.dim} x {self.dim}, {8 * numbers / 1e9:.0f} GB: take fewer "
+                "neurons, neurons[:8], fewer coordinates, `marginal`, or what needs no matrices, such as wasserstein2"
+            )
+        return self.factor @ self.factor.mT
+
+    @property
+    def variances(self) -> Tensor:
+        """Return the variances of the weights of each neuron, (m, n)."""
+        return self.factor.square().sum(2)
+
+    @property
+    def full_rank(self) -> Tensor:
+        """Return that no covariance has full rank, (m,)."""
+        return torch.zeros(len(self), dtype=torch.bool)
+
+    def spectrum(self) -> tuple[Tensor, Tensor]:
+        """Return eigenvalues (m, r), ascending, zero where they are rounding, and their eigenvectors (m, n, r)."""
+        vectors, values, _ = torch.linalg.svd(self.factor, full_matrices=False)
+        values = values.square().flip(-1)
+        rounding = self.dim * torch.finfo(values.dtype).eps * values[:, -1:]
+        return torch.where(values > rounding, values, 0.0), vectors.flip(-1)
+
+    def __getitem__(self, index) -> NeuronDistribution:
+        """Return some of the neurons, by index, slice, list or mask; one of them is a population of one."""
+        index = self._index(index)
+        return _of_factor(self.mean[index], self.factor[index])
+
+    def marginal(self, coords: Sequence[int]) -> NeuronDistribution:
+        """Return the distribution of some coordinates of every neuron, in the order given."""
+        c = self._coordinates(coords)
+        return _of_factor(self.mean[:, c], self.factor[:, c])
+
+    def sample(self, size: int, generator: torch.Generator | None = None) -> Tensor:
+        """Return draws of every neuron, (size, m, n); neurons are drawn independently of each other."""
+        check_int(size, "size", 0)
+        eigenvalues, vectors = self.spectrum()
+        z = torch.randn(size, *self.mean.shape, generator=check_generator(generator), dtype=torch.float64)
+        along = torch.einsum("mjr,smj->smr", vectors, z) * eigenvalues.sqrt()
+        return self.mean + torch.einsum("mir,smr->smi", vectors, along)
+
+
+def _of_factor(mean: Tensor, factor: Tensor) -> NeuronDistribution:
+    if mean.ndim == 2 and _is_large(mean.shape[0], mean.shape[1], factor.shape[2]):
+        return LowRankNeurons(mean, factor)
+    return NeuronDistribution(mean, factor @ factor.mT)
+
+
+def _is_large(m: int, n: int, rank: int) -> bool:
+    """Return whether factors are to be kept instead of covariances."""
+    return m * n**2 > LARGE and 2 * rank < n
 
 
 def check_samples(samples, least: int) -> Tensor:

@@ -7,6 +7,7 @@ from collections import deque
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 import mspace as ms
 from kit.tables import TextTable
@@ -177,8 +178,9 @@ def test_seeded_streams_are_their_own():
     first, second = (torch.randn(3, generator=seeded(s)) for s in (4, 4))
     assert torch.equal(first, second) and not torch.equal(first, torch.randn(3, generator=seeded(5)))
     assert torch.equal(torch.random.get_rng_state(), before)
-    with pytest.raises(ValueError, match="seed must be a whole number of at least 0, got -1"):
-        seeded(-1)
+    for seed in (-1, 2**64):
+        with pytest.raises(ValueError, match=f"seed must be a whole number from 0 .*got {seed}"):
+            seeded(seed)
 
 
 def test_normal_numbers_come_from_their_own_stream():
@@ -188,6 +190,9 @@ def test_normal_numbers_come_from_their_own_stream():
     assert torch.equal(drawn, normal(2000, 3, seed=1)) and not torch.equal(drawn, normal(2000, 3, seed=2))
     assert abs(drawn.mean()) < 0.06 and abs(drawn.std() - 1) < 0.04
     assert torch.equal(before, torch.get_rng_state())
+    for shape in ("3", -1, None, 2.5, 10**400):
+        with pytest.raises(ValueError, match="shape must be a whole number"):
+            normal(3, shape, seed=1)
 
 
 def test_a_stored_table_is_read_back(tmp_path, monkeypatch):
@@ -262,7 +267,7 @@ def test_examples_come_back_as_tensors():
     assert arguments(x)[0][0] is x and arguments((x, y)) == ((x, y), {}) and arguments({"a": x}) == ((), {"a": x})
 
 
-@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, None, "1", True, [1.0]], ids=repr)
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, 10**400, None, "1", True, [1.0]], ids=lambda v: f"{v!r:.9}")
 def test_a_positive_number_is_finite_and_above_0(value):
     assert check_real(np.float32(2), "noise") == 2
     with pytest.raises(ValueError, match=r"^noise must be a positive number, got"):
@@ -310,6 +315,8 @@ DRAWING = {
     "debiased": lambda g: metrics.debiased(DRAWS, generator=g),
     "kmeans": lambda g: ms.KMeans(2, metric=ms.euclidean, generator=g),
     "communities": lambda g: ms.communities(ms.euclidean(NeuronDistribution.from_samples(DRAWS)), generator=g),
+    "online": lambda g: ms.online(NET, (DRAWS[:, 0].float(), DRAWS[:, 0, :1].float()), F.mse_loss, generator=g),
+    "variational": lambda g: ms.variational(NET, (DRAWS[:, 0].float(), DRAWS[:, 0, :1].float()), F.mse_loss, generator=g),
     "posterior": lambda g: GaussianPosterior.of(NET, []).sample(2, g),
     "shrink": lambda g: ms.shrink(NET, "0", 2, "2", calibration=DRAWS[:, 0].float(), generator=g),
     "mlp": lambda g: models.mlp(2, 3, 1, generator=g),

@@ -887,3 +887,67 @@ def test_arguments_are_left_alone(metric):
     before = [x.clone() for x in (p.mean, p.cov, start.mean, start.cov)]
     metric(p), metric(p, start), metric.barycenter(p, [0, 1, 0, 1], start=start)
     assert all(torch.equal(a, b) for a, b in zip(before, (p.mean, p.cov, start.mean, start.cov)))
+
+
+MASKED = np.ma.masked_array(np.ones((6, 2, 2)), True)
+NO_NUMBERS = ["a", None, [[["b"]]], torch.ones(6, 2, 2, dtype=torch.complex64), MASKED, {}]
+
+
+@pytest.mark.parametrize("bad", NO_NUMBERS, ids=lambda bad: f"{bad!s:.20}")
+def test_what_is_no_array_of_numbers_is_refused(bad):
+    for call in (debiased, split_half, merge_test):
+        with pytest.raises(ValueError, match="samples must"):
+            call(bad)
+    with pytest.raises(ValueError, match="moment must"):
+        functional(bad)
+    with pytest.raises(ValueError, match="t must be a number"):
+        geodesic(population(), population(), bad)
+    if bad is not None:  # which is the default
+        with pytest.raises(ValueError, match="weights must"):
+            euclidean.barycenter(population(), weights=bad)
+        with pytest.raises(ValueError, match="labels must"):
+            euclidean.barycenter(population(), bad)
+        with pytest.raises(ValueError, match="start must be a NeuronDistribution"):
+            euclidean.barycenter(population(), start=bad)
+        with pytest.raises(ValueError, match="q must be a NeuronDistribution"):
+            euclidean(population(), bad)
+
+
+@pytest.mark.parametrize("metric", ["wasserstein2", wasserstein2.distance, None, Metric])
+def test_a_metric_is_an_object(metric):
+    draws = noise(8, 3, 2)
+    for call, given in ((functional, torch.eye(2)), (debiased, draws), (split_half, draws)):
+        with pytest.raises(ValueError, match="metric must be a Metric, got"):
+            call(given, metric)
+
+
+def test_a_metric_of_ones_own_that_is_wrong():
+    p = population(4)
+    for metric, said in (
+        (lambda: Metric("distance"), "distance must be a function"),
+        (lambda: Metric(euclidean.distance, "center"), "center must be a function"),
+        (lambda: Metric(euclidean.distance, power=0), "power must be a positive number"),
+        (lambda: Metric(lambda p, q: None, name="mine")(p), "what mine returns must be an array of real numbers"),
+        (lambda: Metric(len, lambda p, w, s: p, name="mine").barycenter(p), "mine must give 1 centers, got 4"),
+        (lambda: Metric(len, lambda p, w, s: p.mean, name="mine").barycenter(p), "of mine returns must be a Neuron"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            metric()
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int32, np.int64])
+def test_labels_are_whole_numbers_of_any_type(kind):
+    labels = np.array([1, 0, 1, 0], dtype=kind)
+    assert torch.equal(euclidean.barycenter(population(4), labels).mean[0], population(4).mean[[1, 3]].mean(0))
+
+
+@pytest.mark.parametrize("n", [2, 7])
+def test_means_that_no_digit_tells_apart_are_told(n):
+    """Of squares such as 1e16 no digit is left for what stands beside them; a bound is no infinity."""
+    p = NeuronDistribution(torch.eye(2, n) * 1e9, torch.diag_embed(1 + noise(2, n).abs()))
+    with pytest.warns(RuntimeWarning, match=r"1 pairs of means lie more than 1e\+07 standard deviations apart"):
+        low, high = fisher_rao_bounds(p)
+    assert low.isfinite().all() and (low <= high).all()
+    if n == 2:
+        with pytest.warns(RuntimeWarning, match="known to few digits"):
+            fisher_rao(p)

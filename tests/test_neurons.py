@@ -1,6 +1,8 @@
 """The door of NeuronDistribution, its laws against textbook formulas and counting, and where the rows come from."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,6 +10,8 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import orthogonal
 
+import mspace as ms
+from mspace import neurons
 from mspace.neurons import NeuronDistribution, weight_of
 
 
@@ -562,3 +566,98 @@ def test_what_has_no_bias_is_refused(name, axis, why):
     model.W = nn.Parameter(torch.ones(5, 3))
     with pytest.raises(ValueError, match=why):
         weight_of(model, name, axis=axis, bias=True)
+
+
+# -- large covariances of few draws
+
+
+@pytest.fixture
+def low_rank(monkeypatch):
+    """The same draws as matrices and, as if they were large, as factors."""
+    draws = noise(4, 5, 12) + 3
+    dense = NeuronDistribution.from_samples(draws)
+    monkeypatch.setattr(neurons, "LARGE", 0)
+    return dense, NeuronDistribution.from_samples(draws)
+
+
+def test_factors_are_the_same_population(low_rank):
+    dense, kept = low_rank
+    assert "cov" not in vars(kept) and repr(kept).startswith("NeuronDistribution(5 neurons in R^12")
+    assert torch.equal(kept.mean, dense.mean) and close(kept.total_variance, dense.total_variance)
+    assert close(kept[[3, 1]].variances, dense.variances[[3, 1]]) and kept.dim == 12 and len(kept) == 5
+    assert close(kept.sample(50, seeded(1)), dense.sample(50, seeded(1)), 1e-10), "draw by draw"
+    assert "cov" not in vars(kept), "nothing of this needs matrices"
+    assert close(kept.cov, dense.cov) and close(kept.ellipsoid()[1], dense.ellipsoid()[1], 1e-6)
+    assert close(kept.marginal([7, 2]).cov, dense.marginal([7, 2]).cov) and close(kept[2].cov, dense[2].cov)
+
+
+def test_distances_of_factors(low_rank):
+    dense, kept = low_rank
+    other = NeuronDistribution(noise(3, 12, seed=5), torch.eye(12).expand(3, 12, 12))
+    pairs = ((kept, None), (kept, other), (other, kept[1:]), (kept, kept[:2]))
+    far = [ms.wasserstein2(*pair) for pair in pairs]
+    assert close(far[0], ms.wasserstein2(dense), 1e-10) and close(far[1], ms.wasserstein2(dense, other), 1e-10)
+    assert close(far[2], ms.wasserstein2(other, dense[1:]), 1e-10) and far[3][0, 0] == 0
+    assert close(ms.euclidean(kept), ms.euclidean(dense)) and "cov" not in vars(kept)
+    with pytest.raises(ValueError, match="jeffreys needs covariances of full rank, got 5 of 5 singular"):
+        ms.jeffreys(kept)
+    assert close(ms.wasserstein2.barycenter(kept).cov, ms.wasserstein2.barycenter(dense).cov, 1e-8)
+
+
+def test_covariances_that_no_memory_holds_are_refused_with_a_way_out(low_rank, monkeypatch):
+    monkeypatch.setattr(neurons, "LARGEST", 5)
+    with pytest.raises(ValueError, match=r"cov would hold 5 matrices 12 x 12, 0 GB: take fewer neurons"):
+        low_rank[1].cov  # noqa: B018
+
+
+def test_memory_of_the_neurons_of_a_large_kernel():
+    """Rows of 128 x 128 x 3 x 3 from ten members: 1.4 GB of matrices of rank 9, which nobody needs."""
+    code = """
+import resource, sys, torch, mspace as ms
+rows = torch.randn(10, 128, 1152, generator=ms.seeded(0))
+neurons = ms.NeuronDistribution.from_samples(rows)
+assert ms.wasserstein2(neurons).shape == (128, 128) and neurons.sample(2, ms.seeded(1)).shape == (2, 128, 1152)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform != "darwin" else 1 << 30))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1.0
+
+
+# -- what else may come in
+
+
+NO_NUMBERS = [
+    [["a"]], [[1j]], None, [[1.0], [1.0, 2.0]], np.ma.masked_array([[1.0]], [[True]]), [[True]], torch.eye(1).to_sparse(),
+    torch.ones(1, 1, device="meta"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", NO_NUMBERS, ids=lambda bad: f"{bad!s:.20}")
+def test_what_is_no_array_of_numbers_is_refused(bad):
+    with pytest.raises(ValueError, match="mean must"):
+        NeuronDistribution(bad, torch.ones(1, 1, 1))
+    with pytest.raises(ValueError, match="cov must"):
+        NeuronDistribution([[1.0]], bad)
+    with pytest.raises(ValueError, match="samples must"):
+        NeuronDistribution.from_samples(bad)
+    with pytest.raises(ValueError, match="value must"):
+        population().condition([0], bad)
+
+
+@pytest.mark.parametrize("size", [-1, 2.5, "3", None])
+def test_a_number_of_draws_is_a_whole_number(size):
+    with pytest.raises(ValueError, match="size must be a whole number"):
+        population().sample(size)
+
+
+@pytest.mark.parametrize("index", ["a", 2.5, [7], None, {}, torch.tensor([True]), slice(None, None, -1), [1j]], ids=str)
+def test_what_chooses_no_neurons_is_refused(index):
+    with pytest.raises((IndexError, ValueError), match=r"chosen by index|mean must be"):
+        population()[index]
+
+
+@pytest.mark.parametrize("coords", [None, "a", [1.5], [[0, 1]], [[0], [1, 2]], [1j], {}], ids=str)
+def test_what_names_no_coordinates_is_refused(coords):
+    for call in (population().marginal, lambda c: population().condition(c, [0.0])):
+        with pytest.raises(ValueError, match="coords must name different coordinates"):
+            call(coords)

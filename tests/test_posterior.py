@@ -173,6 +173,10 @@ def test_blocks_are_covariances(size):
             bad[0][at] = value
         with pytest.raises(ValueError, match=f"cov of a block must be .*{said}"):
             Block(index, bad)
+    if size == 2:
+        apart = 1.9 * torch.eye(3, dtype=torch.float64) - 0.9  # each pair of rows could be one, the three cannot
+        with pytest.raises(ValueError, match=r"semidefinite, got the eigenvalue -0\.8 beside 1\.9"):
+            Block(torch.arange(3)[None], apart[None])
     with pytest.raises(ValueError, match="index must be positions of parameters, int64"):
         Block(index.float(), good)
 

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from ..checks import check_generator, check_int
 from ..metrics import Metric
+from ..metrics.metric import check_metric
 from ..neurons import NeuronDistribution, check_populations
 from ..threads import small
 from ..training import member_seeds
 
-__all__ = ["KMeans", "require_metric"]
+__all__ = ["KMeans"]
 
 ITERATIONS = 300
 
@@ -52,7 +53,7 @@ class KMeans:
         generator: torch.Generator | None = None,
     ):
         self.n_clusters = check_int(n_clusters, "n_clusters", 1)
-        self.metric = require_metric(metric)
+        self.metric = check_metric(metric)
         self.n_init = check_int(n_init, "n_init", 1)
         self.start, self.generator = start, check_generator(generator)
         if metric.center is None:
@@ -75,7 +76,7 @@ class KMeans:
         with small(neurons.dim):
             if self.start is None:
                 cost, first = seeds(neurons, self.metric, k, member_seeds(self.n_init, self.generator))
-                begin = NeuronDistribution(neurons.mean[first], neurons.cov[first])
+                begin = neurons[first]
             else:
                 cost, begin = costs(self.metric, neurons, self.start), self.start
             labels, mean, cov, history = lloyd(neurons, self.metric, begin, cost.view(-1, k, m))
@@ -94,13 +95,6 @@ class KMeans:
     def fit_predict(self, neurons: NeuronDistribution) -> Tensor:
         """The clusters (m,) of the neurons they were found in."""
         return self.fit(neurons).labels_
-
-
-def require_metric(metric) -> Metric:
-    """A metric is an object, not a name or a function."""
-    if not isinstance(metric, Metric):
-        raise ValueError(f"metric must be a Metric, got {metric!r:.60}: take one of mspace.metrics, or make one there")
-    return metric
 
 
 def costs(metric: Metric, neurons: NeuronDistribution, centers: NeuronDistribution) -> Tensor:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import as_tensor, check_int
-from ..neurons import NeuronDistribution
+from ..checks import check_int
+from ..neurons import NeuronDistribution, check_samples
 from ..training import member_seeds
 
 __all__ = ["Stability", "as_labels", "resampled"]
@@ -21,13 +21,12 @@ __all__ = ["Stability", "as_labels", "resampled"]
 def resampled(
     samples, n_resamples: int = 50, *, generator: torch.Generator | None = None
 ) -> Iterator[NeuronDistribution]:
-    """Populations as other ensembles of the same size might have given them: networks drawn with replacement.
+    """Yield populations as other ensembles of the same size might have given them: networks drawn with replacement.
 
     Args:
         samples: (N, m, n) draws, such as ``ensemble.samples(layer)``, the networks on axis 0
     """
-    x = as_tensor(samples, "samples").detach().to("cpu", torch.float64)
-    NeuronDistribution.from_samples(x)  # what is wrong is said now
+    x = check_samples(samples, 2)
     seeds = member_seeds(check_int(n_resamples, "n_resamples", 1), generator)
     return (NeuronDistribution.from_samples(x[_drawn(len(x), seed)]) for seed in seeds)
 

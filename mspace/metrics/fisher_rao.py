@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .._linalg import row_distances
+from .._linalg import EPS, row_distances
 from ..neurons import NeuronDistribution, check_populations
 from .information import jeffreys, require_full_rank, whiten
 from .metric import Metric
@@ -20,6 +20,7 @@ __all__ = ["arrive", "fisher_rao", "fisher_rao_bounds", "nearest", "velocity"]
 ROUNDING, STEPS = 1e-14, 100
 EXACT = 5  # dimensions: above, n (n - 1) / 2 unknowns a pair are too many
 PAIRS = 4096  # at once
+FAR = 1e7  # standard deviations: squares of more lose the digits of what stands beside them
 TOLERANCE, ITERATIONS = 1e-9, 200
 
 
@@ -61,9 +62,17 @@ def _of_pairs(p: NeuronDistribution, q: NeuronDistribution, kind: Callable[[Tens
     else:
         i, j = torch.cartesian_prod(torch.arange(len(p)), torch.arange(len(q))).T
     white = whiten(p)
-    result = torch.zeros(len(p), len(q), dtype=torch.float64)
+    result, far = torch.zeros(len(p), len(q), dtype=torch.float64), 0
     for at, to in zip(i.split(PAIRS), j.split(PAIRS)):
-        result[at, to] = kind(*_seen_from(white[at], p.mean[at], q.mean[to], q.cov[to]))
+        seen = _seen_from(white[at], p.mean[at], q.mean[to], q.cov[to])
+        far += int((seen[0].norm(dim=1) > FAR).sum())
+        result[at, to] = kind(*seen)
+    if far:
+        warnings.warn(
+            f"{far} pairs of means lie more than {FAR:.0e} standard deviations apart, and their distances are known to "
+            "few digits: are variances nothing but rounding? wasserstein2 is sure of such pairs",
+            RuntimeWarning,
+        )
     return result + result.T if q is p else result
 
 
@@ -76,7 +85,8 @@ def _seen_from(white: Tensor, origin: Tensor, mean: Tensor, cov: Tensor) -> tupl
 def _lower_bound(mean: Tensor, cov: Tensor) -> Tensor:
     outer = torch.cat([cov + mean[:, :, None] * mean[:, None], mean[:, None]], 1)
     moments = torch.cat([outer, torch.cat([mean, torch.ones_like(mean[:, :1])], 1)[..., None]], 2)
-    return torch.linalg.eigvalsh(moments).log().square().sum(1).div(2).sqrt()
+    eigenvalues = torch.linalg.eigvalsh(moments)
+    return eigenvalues.clamp(min=EPS * eigenvalues[:, -1:]).log().square().sum(1).div(2).sqrt()
 
 
 def _exact(mean: Tensor, cov: Tensor) -> Tensor:

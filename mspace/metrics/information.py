@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._linalg import gaussian_kl, is_full_rank
+from .._linalg import gaussian_kl
 from ..neurons import NeuronDistribution, check_populations
 from .metric import Metric
 from .wasserstein import members_of
@@ -22,7 +22,7 @@ TOLERANCE, ITERATIONS = 1e-12, 1000
 def require_full_rank(name: str, *populations: NeuronDistribution) -> None:
     """Refuse populations of which some neurons have no density, and name the ways out."""
     for p in dict.fromkeys(populations):
-        flat = ~is_full_rank(p.cov)
+        flat = ~p.full_rank
         if flat.any():
             raise ValueError(
                 f"{name} needs covariances of full rank, got {int(flat.sum())} of {len(p)} singular, the first of "

@@ -14,7 +14,7 @@ from ..neurons import NeuronDistribution, check_populations
 from ..threads import small
 from .wasserstein import wasserstein_center, wasserstein_distance
 
-__all__ = ["Metric", "euclidean", "functional", "wasserstein2"]
+__all__ = ["Metric", "check_metric", "euclidean", "functional", "wasserstein2"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class Metric:
         """
         p, q = check_populations(p, q)
         with small(p.dim):
-            result = torch.as_tensor(self.distance(p, q))
+            result = as_tensor(self.distance(p, q), f"what {self.name} returns")
         if result.shape != (len(p), len(q)) or not (result >= 0).all():
             raise ValueError(
                 f"{self.name} must give {(len(p), len(q))} distances of at least zero, got {tuple(result.shape)}"
@@ -97,7 +97,18 @@ class Metric:
             if len(start) != len(matrix):
                 raise ValueError(f"start must hold a neuron for each of the {len(matrix)} centers, got {len(start)}")
         with small(neurons.dim):
-            return self.center(neurons, matrix, start)
+            result = self.center(neurons, matrix, start)
+        check_populations(neurons, result, "neurons", f"what the `center` of {self.name} returns")
+        if len(result) != len(matrix):
+            raise ValueError(f"{self.name} must give {len(matrix)} centers, got {len(result)}: correct its `center`")
+        return result
+
+
+def check_metric(value) -> Metric:
+    """Return a `Metric`, or refuse what is none."""
+    if not isinstance(value, Metric):
+        raise ValueError(f"metric must be a Metric, got {value!r:.60}: take one of mspace.metrics, or make one there")
+    return value
 
 
 def _weight_matrix(m: int, labels, weights) -> Tensor:
@@ -122,7 +133,7 @@ def _weight_matrix(m: int, labels, weights) -> Tensor:
 def _members(labels, m: int) -> Tensor:
     """Return (k, m), one where the neuron of the column has the label of the row."""
     clusters = torch.arange(int(check_labels(labels, "labels", m).max()) + 1)
-    numbers = torch.as_tensor(labels).detach().cpu()
+    numbers = torch.as_tensor(labels).detach().cpu().long()
     if not torch.equal(numbers.unique(), clusters):
         raise ValueError(
             f"labels must use every number from 0 to {len(clusters) - 1} for {len(clusters)} clusters, got "
@@ -156,7 +167,7 @@ def functional(moment, metric: Metric = wasserstein2) -> Metric:
             their bias; not centered
         metric: what to measure with after the change
     """
-    factor = _factor(moment)
+    factor, metric = _factor(moment), check_metric(metric)
     back = torch.linalg.pinv(factor)
 
     def seen(p: NeuronDistribution) -> NeuronDistribution:

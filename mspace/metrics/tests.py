@@ -14,7 +14,7 @@ from .._linalg import EPS
 from ..checks import check_fraction, check_generator, check_int
 from ..neurons import NeuronDistribution, check_samples
 from ..threads import small
-from .metric import Metric, wasserstein2
+from .metric import Metric, check_metric, wasserstein2
 
 __all__ = ["MergeTest", "debiased", "merge_test", "split_half"]
 
@@ -34,7 +34,7 @@ def debiased(
         samples: (N, m, n) draws, such as ``ensemble.samples(layer)``, the networks on axis 0
         n_splits: into halves, over which the correction is averaged
     """
-    x = check_samples(samples, 4)
+    x, metric = check_samples(samples, 4), check_metric(metric)
     with small(x.shape[2]):
         full = metric.cost(NeuronDistribution.from_samples(x))
         apart = torch.zeros_like(full)
@@ -55,7 +55,7 @@ def split_half(
     Args:
         samples: (N, m, n) draws, the networks on axis 0
     """
-    x = check_samples(samples, 4)
+    x, metric = check_samples(samples, 4), check_metric(metric)
     pairs = (
         (NeuronDistribution.from_samples(x[part]) for part in pair) for pair in _halves(len(x), n_splits, generator)
     )

@@ -2,10 +2,9 @@
 
 The cross term tr (S_i^1/2 S_j S_i^1/2)^1/2 of a pair is the sum s1 of the roots of the eigenvalues of S_i S_j. In two
 to four dimensions no pair needs eigenvalues: their symmetric functions e1, e2, ... are inner products of what belongs
-to one neuron (Cauchy and Binet), so matrix products give them for all pairs, and those of the roots, s1, s2, ...,
-follow from s1^2 = e1 + 2 s2, s2^2 = e2 + 2 s1 s3 - 2 s4, s3^2 = e3 + 2 s2 s4, s4^2 = e4. As nested roots these have
-a slope that never vanishes, whatever the ranks, where the polynomial for s1 has multiple zeros; from above, Newton's
-steps fall to the solution and double their digits.
+to one neuron (Cauchy and Binet), and those of the roots follow from s1^2 = e1 + 2 s2, s2^2 = e2 + 2 s1 s3 - 2 s4,
+s3^2 = e3 + 2 s2 s4, s4^2 = e4. As nested roots these have a slope that never vanishes, whatever the ranks, where the
+polynomial for s1 has multiple zeros; from above, Newton's steps fall to the solution and double their digits.
 """
 
 from __future__ import annotations
@@ -22,18 +21,17 @@ from torch.nn.functional import pad
 
 from .._linalg import EPS, eigh_psd, factor_psd, row_distances
 from ..checks import check_real
-from ..neurons import NeuronDistribution, check_populations
+from ..neurons import LowRankNeurons, NeuronDistribution, check_populations
 
 __all__ = ["geodesic", "members_of", "wasserstein_center", "wasserstein_distance"]
 
 TINY = 1e-300
 LOST = 1e-6  # of the product of norms: an inner product below has lost too many digits
-DOUBTFUL = 1e-10  # of the largest eigenvalue: below, its square root has lost too many digits
+DOUBTFUL, RISKY = 1e-10, 1e-5  # of the largest eigenvalue: below, the square root has lost too many digits
 NEAR = 1e-6  # of the traces: a smaller squared distance is computed without cancellation
 BLOCK = 1 << 15  # pairs at once where they cost a few numbers each: stays in cache
 NUMBERS = 1 << 22  # numbers held at once where they are matrices: 32 MB
 TOLERANCE, ITERATIONS, STILL = 1e-10, 1000, 1e-6
-RISKY = 1e-5  # of the largest eigenvalue: below, rounding would show above the tolerance
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,13 +39,16 @@ class Factored:
     """Hold a population with what all its pairs share: eigenvalues that are rounding are exactly zero."""
 
     mean: Tensor  # (m, n)
-    cov: Tensor  # (m, n, n)
-    eigenvalues: Tensor  # (m, n), ascending
-    eigenvectors: Tensor  # (m, n, n), in columns
+    cov: Tensor  # (m, n, n), or factors (m, n, r) of covariances that are not made
+    eigenvalues: Tensor  # (m, r), ascending
+    eigenvectors: Tensor  # (m, n, r), in columns
 
     @classmethod
     def of(cls, neurons: NeuronDistribution, unit: float = 1.0) -> Factored:
         """Return the population measured in multiples of `unit`."""
+        if isinstance(neurons, LowRankNeurons):
+            eigenvalues, eigenvectors = neurons.spectrum()
+            return cls(neurons.mean / unit, neurons.factor, eigenvalues / unit**2, eigenvectors)
         cov = neurons.cov / unit**2
         return cls(neurons.mean / unit, cov, *eigh_psd(cov))
 
@@ -93,11 +94,11 @@ class Factored:
         return self.eigenvalues.sqrt().prod(1)
 
 
-# Cross terms of a block of pairs, and where rounding may have spoilt them: `_nuclear` computes those.
-
-
 def _plane(a: Factored, b: Factored, rows: slice, cols: slice) -> tuple[Tensor, Tensor]:
-    """Return cross terms in R^2 by (x + y)^2 = x^2 + y^2 + 2 x y; x^2, y^2 are the eigenvalues of S_i S_j."""
+    """Return cross terms of a block of pairs, and where rounding may have spoilt them: `_nuclear` computes those.
+
+    By (x + y)^2 = x^2 + y^2 + 2 x y, where x^2, y^2 are the eigenvalues of S_i S_j.
+    """
     e1, size = _inner(a.cov[rows].flatten(1), b.cov[cols].flatten(1))
     return (e1 + 2 * a.root_det[rows, None] * b.root_det[cols]).sqrt(), e1 < LOST * size
 
@@ -106,8 +107,7 @@ def _space(a: Factored, b: Factored, rows: slice, cols: slice) -> tuple[Tensor, 
     e1, size1 = _inner(a.cov[rows].flatten(1), b.cov[cols].flatten(1))
     e2, size2 = _inner(a.adjugate[rows], b.adjugate[cols])
     s3 = a.root_det[rows, None] * b.root_det[cols]
-    s = (3 * e1).sqrt_()
-    s2 = torch.addcmul(e2, s, s3, value=2).sqrt_()
+    s2 = torch.addcmul(e2, (3 * e1).sqrt_(), s3, value=2).sqrt_()
     s = torch.sqrt_(e1 + 2 * s2)  # a contraction by nine: a good start
     for _ in range(20):
         s2 = torch.addcmul(e2, s, s3, value=2).sqrt_()
@@ -186,7 +186,9 @@ def _bures_of_near(a: Factored, b: Factored, i: Tensor, j: Tensor) -> Tensor:
     """Return tr S_i + tr S_j - 2 tr (...)^1/2 for some pairs as a sum of squares: near ones keep their digits."""
     f, aligned = _align_roots(a.root[i], b.root[j])
     squared = (f - aligned).square().sum((1, 2))
-    return torch.where((a.cov[i] == b.cov[j]).all((1, 2)), 0.0, squared)
+    if a.cov.shape[1:] == b.cov.shape[1:]:
+        squared = torch.where((a.cov[i] == b.cov[j]).all((1, 2)), 0.0, squared)
+    return squared
 
 
 def wasserstein_distance(p: NeuronDistribution, q: NeuronDistribution) -> Tensor:
@@ -252,12 +254,12 @@ def _parts(chosen: Tensor, a: Factored, b: Factored) -> Iterator[tuple[Tensor, T
 
 
 def _diagonal(p: NeuronDistribution) -> bool:
-    return not torch.triu(p.cov, 1).any()
+    return not isinstance(p, LowRankNeurons) and not torch.triu(p.cov, 1).any()
 
 
 def _unit(p: NeuronDistribution, q: NeuronDistribution) -> float:
     """Return a power of two near the largest standard deviation, so that no power of a variance leaves the range."""
-    largest = max(float(x.cov.diagonal(dim1=1, dim2=2).amax()) for x in (p, q))
+    largest = max(float(x.variances.amax()) for x in (p, q))
     return 2.0 ** round(math.log2(largest) / 2) if largest > 0 else 1.0
 
 

@@ -36,7 +36,7 @@ class Block:
 
     def __post_init__(self):
         cov = as_tensor(self.cov, "cov of a block").detach().to("cpu", torch.float64)
-        index = torch.as_tensor(self.index).detach().cpu()
+        index = self.index.detach().cpu() if isinstance(self.index, Tensor) else torch.empty(0)
         if index.ndim != 2 or cov.shape != (*index.shape, index.shape[1]):
             raise ValueError(
                 f"a block needs index (k, b) and cov (k, b, b), got {tuple(index.shape)} and {tuple(cov.shape)}"
@@ -163,7 +163,10 @@ class GaussianPosterior:
         read = Reader(self.template, layer, axis, bias)
         index = read.places()
         if index is not None:
-            return NeuronDistribution(mean, torch.stack([self.cov(row) for row in index]))
+            covs = torch.empty(*index.shape, index.shape[1], dtype=torch.float64)
+            for cov, row in zip(covs, index):
+                cov.copy_(self.cov(row))
+            return NeuronDistribution(mean, covs)
         slope = torch.autograd.functional.jacobian(read.at, self.mean)[..., self.index]
         return NeuronDistribution(mean, slope @ self.cov() @ slope.mT)
 

@@ -94,10 +94,13 @@ class LongRun:
 
 def between(outer: Tensor, inner: Tensor) -> Tensor:
     """``outer @ inner @ outer`` of symmetric matrices (k, b, b), in place of the inner one."""
-    half = outer @ inner
     if len(outer) > 1:
-        found = half @ outer
-        return (found + found.mT) / 2
+        width = max(1, NUMBERS // inner.shape[1] ** 2)
+        for of, total in zip(outer.split(width), inner.split(width)):  # a few at a time, so that no others are held
+            product = of @ total @ of
+            total.copy_((product + product.mT) / 2)
+        return inner
+    half = outer @ inner
     step = _step(inner.shape[1])
     for i in range(0, inner.shape[1], step):
         inner[0, i : i + step, i:] = half[0, i : i + step] @ outer[0, :, i:]
@@ -141,6 +144,7 @@ def _mirror(total: Tensor) -> None:
 
 
 HELD = 1 << 25  # bytes of rows at a time
+NUMBERS = 1 << 22  # of matrices multiplied at a time: 32 MB
 
 
 def rows_of(problem: Problem) -> Dense | Traced:

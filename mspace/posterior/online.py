@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_int
+from ..checks import check_generator, check_int, check_progress
 from ..door import checked
 from ..network.facts import gradient_hooks, trainable
 from ..network.parameters import blocks_of, flatten
@@ -80,6 +80,8 @@ def online(
     Warns:
         RuntimeWarning: when batches are fewer than the parameters of a block, whose covariance is then singular
     """
+    check_generator(generator)
+    check_progress(progress)
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     if not 0.5 < alpha < 1:

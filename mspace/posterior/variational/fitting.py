@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ...checks import check_int, check_real, n_examples
+from ...checks import check_int, check_progress, check_real, n_examples
 from ...door import Checked, checked
 from ...network.facts import gradient_hooks, trainable
 from ...network.parameters import blocks_of, positions
@@ -190,6 +190,7 @@ def _posteriors(
     model, data, loss, n_models, options: Options, resample, seeds, generator, progress
 ) -> list[GaussianPosterior]:
     options.check()
+    check_progress(progress)
     given = _checked(model, data, loss, n_models, resample, options.output)
     data, loss = given.data, given.loss
     seeds = member_seeds(n_models, generator) if seeds is None else list(seeds)
