@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import check_int
+from ..network.facts import copied
 from ..network.hooks import recorded
 from ..network.modules import find_module
 from ..training import Data
@@ -49,7 +49,7 @@ class QuadraticLoss:
             data: inputs and targets, targets shaped as the output
             chunk: examples at a time
         """
-        resting = copy.deepcopy(model).eval()
+        resting = copied(model).eval()
         module = find_module(resting, layer, "layer", nn.Linear)
         x, y = data
         if len(x) != len(y) or not len(x):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from ..checks import check_indices, check_int
 from ..network.connections import sequences
+from ..network.facts import copied
 from ..network.parameters import positions
 from ..network.surgery import exchange
 from ..network.units import Units, units_of
@@ -105,7 +105,7 @@ def drop_layer(posterior: GaussianPosterior, layer: str, *, farthest: float = 10
             "farthest=math.inf to insist"
         )
     given = posterior.condition(at, goal)
-    student = copy.deepcopy(model)
+    student = copied(model)
     exchange(student, layer, nn.Identity())
     if after is not None:
         exchange(student, after[0], nn.Identity())
@@ -136,7 +136,7 @@ def _neighbours(model: nn.Module, layer: str):
 
 def _identity(model: nn.Module, layer: str) -> nn.Module:
     """Return a copy of the layer that is the identity."""
-    module = copy.deepcopy(model.get_submodule(layer)).double()
+    module = copied(model.get_submodule(layer)).double()
     if not isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d)):
         raise ValueError(f"layer {layer!r} must be Linear, Conv1d or Conv2d, got {type(module).__name__}")
     weight = module.weight
@@ -158,9 +158,9 @@ def _must_repeat(before, after, identity: nn.Module, layer: str) -> None:
     shape = (64, n, *(2 * k + 5 for k in identity.weight.shape[2:]))
     z = torch.linspace(-4, 4, math.prod(shape), dtype=torch.float64).reshape(shape)
     try:
-        first = nn.Sequential(*copy.deepcopy(before)).eval()(z)
+        first = nn.Sequential(*map(copied, before)).eval()(z)
         through = identity(first)
-        second = through if after is None else copy.deepcopy(after[1]).eval()(through)
+        second = through if after is None else copied(after[1]).eval()(through)
         same = first.shape == second.shape and torch.allclose(first, second, atol=1e-12)
     except RuntimeError:
         same = False

@@ -11,7 +11,18 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves, tree_map
 
-__all__ = ["activations", "adapted", "check_module", "gradient_hooks", "has_hooks", "reset_parameters", "trainable"]
+__all__ = [
+    "activations",
+    "adapted",
+    "check_module",
+    "copied",
+    "gradient_hooks",
+    "has_hooks",
+    "made_weight",
+    "own_weights",
+    "reset_parameters",
+    "trainable",
+]
 
 
 def check_module(model: nn.Module, *, trains: bool = True) -> nn.Module:
@@ -79,6 +90,42 @@ def reset_parameters(model: nn.Module) -> set[str]:
     return known
 
 
+def copied(model: nn.Module) -> nn.Module:
+    """Return a copy, also of a network whose weights are made by the hooks of `prune`, `weight_norm` or `spectral_norm`."""
+    memo = {}
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and not value.is_leaf:  # made in the last pass; torch copies leaves alone
+                memo[id(value)] = value.detach().clone()
+    return copy.deepcopy(model, memo)
+
+
+def made_weight(module: nn.Module, name: str) -> Tensor | None:
+    """Return a weight as the next pass will use it; those hooks write the attribute only when the network runs."""
+    for hook in () if name in module._parameters else module._forward_pre_hooks.values():
+        if name == getattr(hook, "_tensor_name", None):
+            return hook.apply_mask(module)
+        if name == getattr(hook, "name", None) and hasattr(hook, "compute_weight"):
+            power = {"do_power_iteration": False} if hasattr(hook, "n_power_iterations") else {}
+            return hook.compute_weight(module, **power)
+    return getattr(module, name, None)
+
+
+def own_weights(module: nn.Module) -> None:
+    """Turn the weights that such hooks make into ordinary parameters, in place."""
+    for key, hook in list(module._forward_pre_hooks.items()):
+        name = getattr(hook, "_tensor_name", None) or (hasattr(hook, "compute_weight") and getattr(hook, "name", None))
+        if name:
+            weight = made_weight(module, name)
+            del module._forward_pre_hooks[key]
+            for kind in (module._parameters, module._buffers):
+                for own in [k for k in kind if k.startswith(f"{name}_")]:
+                    del kind[own]
+            if hasattr(module, name):
+                delattr(module, name)
+            module.register_parameter(name, nn.Parameter(weight.detach().clone()))
+
+
 def has_hooks(model: nn.Module) -> bool:
     """Return whether a module or one inside it calls hooks, so that its layers alone do not say what it computes."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -97,7 +144,7 @@ def adapted(model: nn.Module, *, output: int | str | Callable | None = None, gua
         output: index, key or attribute of the output that is taken, or a function of all of them
         guard: whether the network is given copies of its inputs
     """
-    model = copy.deepcopy(model)
+    model = copied(model)
     if output is not None:
         model.register_forward_hook(lambda _module, _inputs, outputs: pick(outputs, output))
     if guard:
@@ -118,7 +165,7 @@ def pick(outputs: Any, output: int | str | Callable) -> Any:
 
 def activations(model: nn.Module, args: tuple, kwargs: dict) -> int:
     """Return how many bytes of inputs and outputs of modules one forward pass makes, in evaluation mode."""
-    model, total = copy.deepcopy(model).eval(), 0
+    model, total = copied(model).eval(), 0
 
     def count(_module, _inputs, output):
         nonlocal total

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from .connections import Connection
+from .facts import copied, own_weights
 from .layers import dense_at, fold, put_columns, put_rows, read_columns, read_rows
 from .modules import find_module
 
@@ -17,8 +16,9 @@ __all__ = ["cut", "exchange", "plain", "unparametrize", "with_tail"]
 
 def plain(model: nn.Module, wire: Connection) -> nn.Module:
     """A copy whose layers have ordinary weights, with batch normalisations folded into them."""
-    model = copy.deepcopy(model)
+    model = copied(model)
     for name in wire.layers + wire.feeds:
+        own_weights(model.get_submodule(name))
         if parametrize.is_parametrized(model.get_submodule(name)):
             unparametrize(model, name)
     for name, norm in zip(wire.layers, wire.norms):
@@ -37,7 +37,7 @@ def exchange(model: nn.Module, name: str, module: nn.Module) -> None:
 
 def with_tail(model: nn.Sequential, tail: nn.Sequential) -> nn.Sequential:
     """A copy of the network with other last modules, which go by the names of those that they replace."""
-    whole = copy.deepcopy(model)
+    whole = copied(model)
     for name, module in tail.named_children():
         whole._modules[name] = module
     return whole

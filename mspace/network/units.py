@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .connections import NORMS, check_alone, modules_between
+from .facts import copied
 from .modules import is_parametrized
 from .parameters import flatten, unflatten
 
@@ -42,7 +42,7 @@ class Units:
 
     def only(self, keep: Tensor) -> tuple[nn.Module, Tensor]:
         """A copy with these units, and the position that each of its parameters had, (q,)."""
-        model, place = copy.deepcopy(self.model), _places(self.model)
+        model, place = copied(self.model), _places(self.model)
         for name in self.owners:
             module = model.get_submodule(name)
             for own, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import layer_names
+from .facts import made_weight
 
 __all__ = ["live_weight_of", "weight_of"]
 
@@ -46,7 +47,7 @@ def _matrix(model: nn.Module, name: str, axis: int, bias: bool) -> Tensor:
     owner, own = (modules[name], "weight") if name in modules else (modules.get(parent), last)
     if own == "weight" and isinstance(owner, (nn.RNNBase, nn.RNNCellBase)):
         return _recurrent(owner, name, axis, bias)
-    weight = getattr(owner, own, None)
+    weight = None if owner is None else made_weight(owner, own)
     if not isinstance(weight, Tensor) or weight.ndim < 2:
         known = [n or "''" for n, m in modules.items() if _has_rows(m)]
         said = "has no rows" if name in modules or isinstance(weight, Tensor) else "is not in the model"

@@ -8,7 +8,6 @@ the loss is the error of a layer's own outputs, and H the second moment of its i
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from .._linalg import check_psd, eigh_psd
 from ..checks import check_finite, check_indices, check_real
+from ..network.facts import copied
 from ..network.hooks import evaluation_mode, seen
 from ..network.modules import find_module
 from ..network.parameters import Reader, flatten, positions
@@ -170,7 +170,7 @@ def layer_inputs(model: nn.Module, inputs: Tensor, layer: str) -> Tensor:
     if not isinstance(inputs, Tensor) or not inputs.ndim or not len(inputs):
         came = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
         raise ValueError(f"inputs must be a tensor of examples (N, ...), got {came}")
-    net = copy.deepcopy(model).to("cpu", torch.float64)
+    net = copied(model).to("cpu", torch.float64)
     with evaluation_mode(net), torch.no_grad():
         try:
             passed = seen(net, [layer], inputs.to("cpu", torch.float64) if inputs.is_floating_point() else inputs.cpu())

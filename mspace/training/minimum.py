@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable
 
@@ -15,7 +14,7 @@ from torch.utils._pytree import tree_map
 from .._memory import examples_at_once
 from ..checks import arguments, check_int, check_real, n_examples, take
 from ..door import checked
-from ..network.facts import gradient_hooks, trainable
+from ..network.facts import copied, gradient_hooks, trainable
 from .options import Bounded, Data, Loss
 
 __all__ = ["refine"]
@@ -86,7 +85,7 @@ def refine(
     vector_to_parameters(torch.from_numpy(result.x), parameters)
     if isinstance(net, Bounded):
         _keep_bounds(net)
-    found, refined = dict(net.named_parameters()), copy.deepcopy(model)
+    found, refined = dict(net.named_parameters()), copied(model)
     with torch.no_grad():
         for name, p in refined.named_parameters():
             p.copy_(found[name])
