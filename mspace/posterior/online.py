@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from ..checks import check_generator, check_int, check_progress
 from ..door import checked
 from ..network.facts import copied, gradient_hooks, trainable
-from ..network.parameters import blocks_of, flatten
+from ..network.parameters import blocks_of, flatten, positions
 from ..training import Data, Loss
 from ..training.loop import stack_of
+from ..training.options import Bounded
 from .gaussian import Block, GaussianPosterior
 from .path import BatchMeans, OnlineBatchMeans, PlugIn, gauss_newton_trace
+from .problem import LARGEST
 
 __all__ = ["online"]
 
@@ -38,6 +40,7 @@ def online(
     curvature: str = "gauss_newton",
     chains: int = 1,
     output: int | str | Callable | None = None,
+    largest: int = LARGEST,
     optimizer: Callable | None = None,
     generator: torch.Generator | None = None,
     progress: Callable[[Iterable], Iterable] = iter,
@@ -66,6 +69,8 @@ def online(
         batches: of iterates, for "batch_means", by default ``steps ** ((1 - alpha) / 2)``
         curvature: for "plugin", "gauss_newton" or "hessian"; the second costs as many gradients as parameters
         chains: independent runs whose estimates are averaged
+        output: which output of the network the loss reads, as in `train_ensemble`
+        largest: parameters that a matrix may have
         optimizer: refused unless it makes a plain `torch.optim.SGD`, whose rate is then taken
         progress: wraps the loop over steps
 
@@ -104,6 +109,12 @@ def online(
     chains, batch_size = check_int(chains, "chains", 1), check_int(batch_size, "batch_size", 1)
     x, y = (t.double() if t.is_floating_point() else t for t in data)
     index = blocks_of(net, structure, layers)
+    size = len(positions(net))
+    if method == "plugin" and size > largest:
+        raise ValueError(
+            f'method="plugin" needs matrices of {size} parameters, several of {8e-9 * size**2:.2g} GB each, and '
+            f'largest={largest}: take method="online_batch_means" with structure="neuron" or "diagonal", or raise largest='
+        )
     rate = _rate(net, (x, y), loss, rate, optimizer)
     if method == "plugin":
         found = PlugIn(net, (x, y), loss, index, curvature)
@@ -130,6 +141,7 @@ def _descend(net, data, loss, found, steps, rate, alpha, batch_size, chains, gen
         views = stack.named(flat)
         return [views[k] if k in views else flat.new_zeros(chains, *shape) for k, shape in shapes.items()]
 
+    origin = [p.clone() for p in in_order(stack.flat)]
     total = torch.zeros(chains, len(flatten(net)), dtype=torch.float64)
     away = total.clone()  # small numbers, whose squares lose nothing
     for i in progress(range(1, steps + 1)):
@@ -140,6 +152,9 @@ def _descend(net, data, loss, found, steps, rate, alpha, batch_size, chains, gen
         step = rate * i**-alpha
         away = away - step * gradient
         stack.flat.sub_(stack.flat.grad, alpha=step)
+        if isinstance(net, Bounded):
+            net.keep_bounds(stack.named(stack.flat))
+            away = torch.cat([(p - o).reshape(chains, -1) for p, o in zip(in_order(stack.flat), origin)], 1)
         total += away
         found.after(i, away)
         if i % 1000 == 0 and not torch.isfinite(away).all():

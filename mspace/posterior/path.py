@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.func import functional_call, jacrev, vmap
 
 from ..checks import check_int
-from ..network.parameters import flatten, unflatten
+from ..network.parameters import flatten, positions, unflatten
 from .inverse import FLOOR
 
 __all__ = ["BatchMeans", "OnlineBatchMeans", "PlugIn", "batch_ends", "gauss_newton_trace"]
@@ -50,7 +50,7 @@ class PlugIn:
     def __init__(self, net, data, loss, index: Sequence[Tensor], curvature: str):
         if curvature not in CURVATURES:
             raise ValueError(f"curvature must be one of {', '.join(CURVATURES)}, got {curvature!r}")
-        size = len(flatten(net))
+        size, self.free = len(flatten(net)), positions(net)
         self.net, self.data, self.loss, self.index, self.start = net, data, loss, index, flatten(net)
         self.mean = _hessians if curvature == "hessian" else _gauss_newton
         self.outer, self.curved = _Grams([torch.arange(size)[None]]), torch.zeros(size, size, dtype=torch.float64)
@@ -80,11 +80,18 @@ class PlugIn:
             self.curved / (self.count * chains * self.batch),
             self.outer.total()[0][0] / (self.count * chains),
         )
-        power, axes = torch.linalg.eigh(curved)
-        floor = FLOOR * power[power > 0].median()
-        self.raised = int((power < floor).sum())
-        inverse = (axes / power.clamp(min=floor)) @ axes.T
-        full = inverse @ outer @ inverse * chains
+        square = self.free[:, None], self.free
+        eigenvalues, eigenvectors = torch.linalg.eigh(curved[square])
+        if not (eigenvalues > 0).any():
+            raise ValueError(
+                "loss must have curvature along the path, got a Gauss-Newton matrix of zeros: see `sandwich`"
+            )
+        floor = FLOOR * eigenvalues[eigenvalues > 0].median()
+        self.raised = int((eigenvalues < floor).sum())
+        inverse = (eigenvectors / eigenvalues.clamp(min=floor)) @ eigenvectors.T
+        product = inverse @ outer[square] @ inverse * chains
+        full = torch.zeros_like(curved)
+        full[square] = (product + product.T) / 2  # rounding at a condition of 1e4 leaves it asymmetric
         return [torch.stack([full[row[:, None], row] for row in i]) for i in self.index]
 
     def report(self) -> dict:
@@ -189,18 +196,29 @@ def _hessian(function):
     return jacrev(jacrev(function))
 
 
-def _chunked(function, where: Tensor, x: Tensor, y: Tensor, numbers: int) -> Tensor:
-    """The sum over pairs of parameters and example, as many at a time as keep `numbers` in bounds."""
-    many = max(1, (1 << 24) // max(1, numbers))
-    parts = zip(where.split(many), x.split(many), y.split(many))
-    return sum(function(*part) for part in parts)
+def _chunked(function, total, where: Tensor, x: Tensor, y: Tensor, numbers: int, one=None) -> Tensor:
+    """Return the total over pairs of parameters and example, as many at a time as keep `numbers` in bounds.
+
+    Args:
+        function: of one pair, batched by vmap
+        total: of what it gives for several
+        one: the same function, for pairs that vmap cannot batch
+    """
+    many, result = max(1, (1 << 24) // max(1, numbers)), 0.0
+    for part in zip(where.split(many), x.split(many), y.split(many)):
+        try:
+            values = vmap(function)(*part)
+        except (RuntimeError, NotImplementedError):
+            each = [(one or function)(*pair) for pair in zip(*part)]
+            values = tuple(map(torch.stack, zip(*each))) if isinstance(each[0], tuple) else torch.stack(each)
+        result = result + (total(*values) if isinstance(values, tuple) else total(values))
+    return torch.as_tensor(result).detach()
 
 
 def _hessians(net, where: Tensor, x: Tensor, y: Tensor, loss) -> Tensor:
     """The summed second derivatives of the loss of example i at the parameters i, (p, p)."""
     answer = _answer(net)
-    each = vmap(_hessian(lambda w, a, b: loss(answer(w, a), b[None])))
-    return _chunked(lambda *part: each(*part).sum(0), where, x, y, where.shape[1] ** 2).detach()
+    return _chunked(_hessian(lambda w, a, b: loss(answer(w, a), b[None])), _summed, where, x, y, where.shape[1] ** 2)
 
 
 def _gauss_newton(net, where: Tensor, x: Tensor, y: Tensor, loss) -> Tensor:
@@ -212,10 +230,18 @@ def _gauss_newton(net, where: Tensor, x: Tensor, y: Tensor, loss) -> Tensor:
         bend = _hessian(lambda o: loss(o.view_as(out), b[None]))(out.reshape(-1))
         return jacrev(lambda v: answer(v, a).reshape(-1))(w), bend
 
-    def total(w, a, b):
-        slope, bend = vmap(each)(w, a, b)
+    def one(w, a, b):  # a pass that torch.func cannot differentiate, such as that of a recurrent layer
+        out = answer(w, a).detach()
+        bend = _hessian(lambda o: loss(o.view_as(out), b[None]))(out.reshape(-1))
+        return torch.autograd.functional.jacobian(lambda v: answer(v, a).reshape(-1), w), bend
+
+    def product(slope, bend):
         return slope.flatten(0, 1).T @ (bend @ slope).flatten(0, 1)
 
     with torch.no_grad():
         outputs = answer(where[0], x[0]).numel()
-    return _chunked(total, where, x, y, where.shape[1] * outputs).detach()
+    return _chunked(each, product, where, x, y, where.shape[1] * outputs, one)
+
+
+def _summed(each: Tensor) -> Tensor:
+    return each.sum(0)

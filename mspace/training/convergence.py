@@ -41,7 +41,9 @@ def finish(base: Stack, stack: Stack, index: Tensor | None, weight: Tensor | Non
     with torch.no_grad():
         own = Full(stack, None, None)
         own.put(Full(base, None, None).point().expand(stack.size, -1))
-    return descend(stack, (index, weight), (None, None), evaluations=min(200, evaluations), bounded=bounded, pairs=pairs)[0]
+    return descend(
+        stack, (index, weight), (None, None), evaluations=min(200, evaluations), bounded=bounded, pairs=pairs
+    )[0]
 
 
 def descend(

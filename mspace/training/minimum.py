@@ -8,7 +8,6 @@ from collections.abc import Callable
 import torch
 from scipy.optimize import minimize
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.utils._pytree import tree_map
 
 from .._memory import examples_at_once
@@ -60,7 +59,7 @@ def refine(
 
     def value_and_gradient(vector):
         vector = torch.from_numpy(vector)
-        vector_to_parameters(vector, parameters)
+        _put(vector, parameters)
         value, slope = 0.0, torch.zeros_like(vector)
         for i in range(0, n, at_once):
             x, y = (tree_map(_doubled, take(part, slice(i, i + at_once))) for part in given.data)
@@ -71,7 +70,7 @@ def refine(
             value, slope = value + float(part.detach()), slope + torch.cat([g.reshape(-1) for g in slopes])
         return value + float(weight_decay / 2 * vector.square().sum()), (slope + weight_decay * vector).numpy()
 
-    start = parameters_to_vector(parameters).detach().numpy().copy()
+    start = torch.cat([p.detach().reshape(-1) for p in parameters]).numpy().copy()
     options = {"maxiter": steps, "maxfun": 2 * steps, "gtol": tolerance, "ftol": 0.0, "maxcor": 50}
     result = minimize(value_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
     steepest = float(abs(result.jac).max())
@@ -82,7 +81,7 @@ def refine(
             RuntimeWarning,
             stacklevel=2,
         )
-    vector_to_parameters(torch.from_numpy(result.x), parameters)
+    _put(torch.from_numpy(result.x), parameters)
     if isinstance(net, Bounded):
         _keep_bounds(net)
     found, refined = dict(net.named_parameters()), copied(model)
@@ -90,6 +89,13 @@ def refine(
         for name, p in refined.named_parameters():
             p.copy_(found[name])
     return refined
+
+
+def _put(vector: Tensor, parameters: list[nn.Parameter]) -> None:
+    """Overwrite parameters, whose memory may lie in another order than their numbers."""
+    with torch.no_grad():
+        for p, part in zip(parameters, vector.split([p.numel() for p in parameters])):
+            p.copy_(part.view(p.shape))
 
 
 def _doubled(values: Tensor) -> Tensor:

@@ -12,9 +12,10 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ...checks import check_int, n_examples, take
 from ...network.facts import copied
+from ...network.parameters import unflatten
 from ...training import Data
 from ...training.loop import spawn
-from ...training.options import NOT_ELEMENTWISE
+from ...training.options import NOT_ELEMENTWISE, Bounded
 from ..gaussian import Block, GaussianPosterior
 from .families import Diagonal
 from .networks import Group
@@ -28,8 +29,8 @@ DRAWN_AT_ONCE = 1 << 16  # standard normals drawn ahead for a posterior
 class Fit:
     """The objective of N posteriors, and its descent."""
 
-    def __init__(self, groups: Sequence[Group], network, likelihood, prior, rows: Rows, streams):
-        self.groups, self.network, self.rows = groups, network, rows
+    def __init__(self, template: nn.Module, groups: Sequence[Group], network, likelihood, prior, rows: Rows, streams):
+        self.template, self.groups, self.network, self.rows = template, groups, network, rows
         self.random = [i for i, g in enumerate(groups) if g.family is not None]
         self.likelihood, self.prior, self.draws = likelihood, prior, network.draws
         self.normals = Normals(streams, groups[0].mean)
@@ -97,7 +98,21 @@ class Fit:
             return total
 
         move.step(closure)
+        self._keep_bounds()
         return seen[0]
+
+    def _keep_bounds(self) -> None:
+        """Bring the means back to the bounds of a `Bounded` module."""
+        if not isinstance(self.template, Bounded):
+            return
+        with torch.no_grad():
+            size = sum(g.index.numel() for g in self.groups)
+            mean = self.groups[0].mean.new_empty(len(self.groups[0].mean), size)
+            for group in self.groups:
+                mean[:, group.index] = group.mean
+            self.template.keep_bounds(unflatten(self.template, mean))
+            for group in self.groups:
+                group.mean.copy_(mean[:, group.index])
 
     def _optimizer(self, make):
         means = [g.mean for g in self.groups if g.mean.requires_grad]

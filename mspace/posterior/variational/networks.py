@@ -197,7 +197,7 @@ def _rows(template: nn.Module, name: str, module: nn.Linear) -> Tensor | None:
     own = [f"{name}.{k}".lstrip(".") for k, _ in module.named_parameters()]
     if not set(own) <= {k for k, _ in template.named_parameters()}:
         return None  # shared with a layer before
-    parts = [positions(template, k).reshape(module.out_features, -1) for k in own]
+    parts = [positions(template, k, frozen=True).reshape(module.out_features, -1) for k in own]
     return torch.cat(parts, 1)
 
 
