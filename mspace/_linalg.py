@@ -128,6 +128,17 @@ def _refuse_negative(eigenvalues: Tensor, name: str, way_out: str, share: float,
         )
 
 
+def units_of(squares: Tensor) -> Tensor:
+    """Return a unit for each of n coordinates, near the roots of these squares; all one where none is hidden by others.
+
+    Sums of squares that lie more than 1e8 apart are compared in units of each. Powers of two change no digit.
+    """
+    positive = squares > 0
+    if not positive.any() or squares[positive].min() > 1e-8 * squares.max():
+        return torch.ones_like(squares)
+    return torch.where(positive, torch.exp2((torch.where(positive, squares, 1.0).log2() / 2).round()), 1.0)
+
+
 def row_distances(a: Tensor, b: Tensor) -> Tensor:
     """Return the Euclidean distances (m, k) between rows, without the matrix product in which near ones lose digits."""
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")

@@ -10,7 +10,7 @@ import torch
 from scipy.special import chdtrc, fdtrc
 from torch import Tensor
 
-from .._linalg import EPS
+from .._linalg import EPS, units_of
 from ..checks import check_fraction, check_generator, check_int
 from ..neurons import NeuronDistribution, check_samples
 from ..threads import small
@@ -112,7 +112,7 @@ def merge_test(samples, *, single: bool = False) -> MergeTest:
             "networks, or test some of the coordinates, samples[..., coords]"
         )
     with small(x.shape[2]):
-        distance, rank = _mahalanobis(x)
+        distance, rank = _mahalanobis(x / units_of(x.var(0).mean(0)))
     if single:
         statistic, p_value = distance, chdtrc(rank.numpy(), distance.numpy())
     else:
