@@ -16,7 +16,7 @@ EPS = torch.finfo(torch.float64).eps
 
 
 def eigh_psd(matrix: Tensor, margin: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Return eigenvalues (..., n), ascending, and eigenvectors in columns; eigenvalues of the size of rounding are zero.
+    """Return eigenvalues (..., n), ascending, zero where they are rounding, and eigenvectors in columns.
 
     Args:
         margin: multiple of n eps times the largest eigenvalue that counts as rounding
@@ -61,7 +61,7 @@ def check_psd(value, name: str, way_out: str) -> Tensor:
 
 
 def check_semidefinite(matrices: Tensor, name: str) -> None:
-    """Refuse matrices (b, n, n) that are no covariances by more than an estimate of one may be, a thousandth of its size.
+    """Refuse matrices (b, n, n) that are no covariances by more than a thousandth of their size, as estimates may be.
 
     Large ones, whose eigenvalues take long, are judged by their 2 x 2 minors, a few rows at a time.
     """

@@ -1,4 +1,4 @@
-"""What a metric is, a distance and the barycenter that belongs to it; and those that are defined for every covariance."""
+"""What a metric is, a distance and the barycenter that belongs to it; and those that need no density."""
 
 from __future__ import annotations
 
