@@ -16,7 +16,7 @@ EPS = torch.finfo(torch.float64).eps
 
 
 def eigh_psd(matrix: Tensor, margin: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Return eigenvalues (..., n), ascending, and eigenvectors in columns; eigenvalues of the size of rounding are zero.
+    """Return eigenvalues (..., n), ascending, zero where they are rounding, and eigenvectors in columns.
 
     Args:
         margin: multiple of n eps times the largest eigenvalue that counts as rounding
@@ -61,7 +61,7 @@ def check_psd(value, name: str, way_out: str) -> Tensor:
 
 
 def check_semidefinite(matrices: Tensor, name: str) -> None:
-    """Refuse matrices (b, n, n) that are no covariances by more than an estimate of one may be, a thousandth of its size.
+    """Refuse matrices (b, n, n) that are no covariances by more than a thousandth of their size, as estimates may be.
 
     Large ones, whose eigenvalues take long, are judged by their 2 x 2 minors, a few rows at a time.
     """
@@ -126,6 +126,17 @@ def _refuse_negative(eigenvalues: Tensor, name: str, way_out: str, share: float,
         raise ValueError(
             f"{name} must be positive semidefinite, got the eigenvalue {low:.3g} beside {high:.3g}{where}: {way_out}"
         )
+
+
+def units_of(squares: Tensor) -> Tensor:
+    """Return a unit for each of n coordinates, near the roots of these squares; all one where none is hidden by others.
+
+    Sums of squares that lie more than 1e8 apart are compared in units of each. Powers of two change no digit.
+    """
+    positive = squares > 0
+    if not positive.any() or squares[positive].min() > 1e-8 * squares.max():
+        return torch.ones_like(squares)
+    return torch.where(positive, torch.exp2((torch.where(positive, squares, 1.0).log2() / 2).round()), 1.0)
 
 
 def row_distances(a: Tensor, b: Tensor) -> Tensor:

@@ -81,7 +81,7 @@ def check_progress(value) -> None:
 
 
 def check_finite(value, name: str, shape: str) -> Tensor:
-    """Return a finite float64 tensor on the CPU with as many axes as `shape`, such as "(m, n)", names; none is empty."""
+    """Return a finite float64 tensor on the CPU, not empty, with as many axes as `shape`, such as "(m, n)", names."""
     tensor = as_tensor(value, name).detach().to("cpu", torch.float64)
     if tensor.ndim != len(shape.strip("()").rstrip(",").split(",")) or tensor.numel() == 0:
         raise ValueError(f"{name} must be {shape} and not empty, got shape {tuple(tensor.shape)}")
@@ -107,7 +107,7 @@ def check_indices(value, name: str, count: int) -> Tensor:
 
 
 def check_labels(value, name: str, count: int) -> Tensor:
-    """Return the cluster of each of `count` things, (count,), numbered from 0 without gaps in the order of the labels."""
+    """Return the cluster of each of `count` things, (count,), numbered from 0 without gaps in the order of labels."""
     try:
         labels = torch.as_tensor(value).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as why:
@@ -160,7 +160,7 @@ def as_series(series, name: str = "series", ndim: tuple[int, ...] = (1, 2)) -> T
 
 
 def as_recordings(series) -> tuple[list[Tensor], bool]:
-    """Return one series or several recordings of the same channels, as a list of checked series; whether several came."""
+    """Return one series or several recordings of the same channels as a list of series; whether several came."""
     listed = isinstance(series, Sequence) and not isinstance(series, (str, bytes))
     several = listed and len(series) > 0 and np.ndim(series[0]) > 0
     parts = [as_series(s, f"series[{i}]") for i, s in enumerate(series)] if several else [as_series(series)]
@@ -171,11 +171,11 @@ def as_recordings(series) -> tuple[list[Tensor], bool]:
 
 
 def check_data(data, name: str = "data") -> tuple[Any, Any]:
-    """Return inputs and targets: each a tensor, or a tuple, list or dictionary of tensors, whose first axis is the example.
+    """Return inputs and targets: each a tensor, tuple, list or dictionary of tensors, whose first axis is the example.
 
     A tuple or list of inputs becomes the arguments of the network, ``model(*inputs)``, a dictionary its keywords,
-    ``model(**inputs)``; the loss is given targets as they are. Tensors are handed back as they came, arrays and tables of
-    numbers as tensors: floating point numbers keep their type, whole ones become int64.
+    ``model(**inputs)``; the loss is given targets as they are. Tensors are handed back as they came, arrays and tables
+    of numbers as tensors: floating point numbers keep their type, whole ones become int64.
     """
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise ValueError(f"{name} must be a pair (inputs, targets), got {_kinds(data)}: see torch.as_tensor")

@@ -951,3 +951,17 @@ def test_means_that_no_digit_tells_apart_are_told(n):
     if n == 2:
         with pytest.warns(RuntimeWarning, match="known to few digits"):
             fisher_rao(p)
+
+
+def test_units_of_inputs_do_not_matter_however_far_apart():
+    """Of features such as bytes and shares, whose squares lie sixteen and more orders of magnitude apart."""
+    units = torch.tensor([1e9, 1.0, 1e-6], dtype=torch.float64)
+    x, p = noise(50, 3), population(4)
+    moment = x.T @ x / len(x)
+    scaled = NeuronDistribution(p.mean / units, p.cov / units / units[:, None])
+    seen = functional(moment, euclidean)(p)
+    assert torch.allclose(functional(moment * units * units[:, None], euclidean)(scaled), seen, rtol=1e-9)
+    center = functional(moment * units * units[:, None], euclidean).barycenter(scaled)
+    assert torch.allclose(center.mean * units, p.mean.mean(0), rtol=1e-9)
+    draws = noise(20, 4, 3, seed=2)
+    assert torch.allclose(merge_test(draws / units).statistic, merge_test(draws).statistic, rtol=1e-9)

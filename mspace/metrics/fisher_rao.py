@@ -56,7 +56,7 @@ def _one_mean(p: NeuronDistribution, q: NeuronDistribution) -> bool:
 
 
 def _of_pairs(p: NeuronDistribution, q: NeuronDistribution, kind: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Return a distance (m, k), which `kind` knows from a standard Gaussian to means (b, n) and covariances (b, n, n)."""
+    """Return a distance (m, k), of which `kind` knows that of Gaussians (b, n) and (b, n, n) from a standard one."""
     if q is p:
         i, j = torch.triu_indices(len(p), len(p), 1)
     else:

@@ -27,7 +27,7 @@ def require_full_rank(name: str, *populations: NeuronDistribution) -> None:
             raise ValueError(
                 f"{name} needs covariances of full rank, got {int(flat.sum())} of {len(p)} singular, the first of "
                 f"neuron {int(flat.nonzero()[0])}: use wasserstein2, draw more than {p.dim} models, take fewer "
-                "coordinates with `marginal`, or add a small multiple of the identity to `cov`"
+                "coordinates with `marginal`, bring inputs to one scale, or add a multiple of the identity to `cov`"
             )
 
 

@@ -1,4 +1,4 @@
-"""What a metric is, a distance and the barycenter that belongs to it; and those that are defined for every covariance."""
+"""What a metric is, a distance and the barycenter that belongs to it; and those that need no density."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._linalg import clean_psd, eigh_psd, row_distances
+from .._linalg import clean_psd, eigh_psd, row_distances, units_of
 from ..checks import as_tensor, check_callable, check_finite, check_labels, check_real
 from ..neurons import NeuronDistribution, check_populations
 from ..threads import small
@@ -160,15 +160,16 @@ def functional(moment, metric: Metric = wasserstein2) -> Metric:
 
     Neurons are taken to C^1/2 w, where C = E x x^T; then the squared Euclidean distance is the mean of
     (w_1^T x - w_2^T x)^2, and the scale of the inputs no longer matters. Directions in which the data never go
-    count nothing. Barycenters come back as weights, the shortest that compute the same.
+    count nothing. Barycenters come back as weights, the shortest that compute the same (where inputs lie eight or more
+    orders of magnitude apart, the shortest in units of theirs).
 
     Args:
         moment: C (n, n), ``x.T @ x / len(x)`` of the inputs of the layer, with a column of ones if neurons carry
             their bias; not centered
         metric: what to measure with after the change
     """
-    factor, metric = _factor(moment), check_metric(metric)
-    back = torch.linalg.pinv(factor)
+    metric = check_metric(metric)
+    factor, back = _factor(moment)
 
     def seen(p: NeuronDistribution) -> NeuronDistribution:
         if p.dim != len(factor):
@@ -186,14 +187,16 @@ def functional(moment, metric: Metric = wasserstein2) -> Metric:
     return Metric(distance, center if metric.center else None, metric.power, f"functional {metric.name}")
 
 
-def _factor(moment) -> Tensor:
-    """Return F (n, r) with F F^T the moment and r its rank."""
+def _factor(moment) -> tuple[Tensor, Tensor]:
+    """Return F (n, r) with F F^T the moment and r its rank, and an inverse of F, (r, n)."""
     matrix = check_finite(moment, "moment", "(n, n)")
     if matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"moment must be (n, n), got {tuple(matrix.shape)}: x.T @ x / len(x) of the inputs x")
-    (matrix,) = clean_psd(matrix[None], "moment", "x.T @ x / len(x) of the inputs x is")
+    units = units_of(matrix.diagonal())
+    (matrix,) = clean_psd((matrix / units / units[:, None])[None], "moment", "x.T @ x / len(x) of the inputs x is")
     eigenvalues, eigenvectors = eigh_psd(matrix)
     kept = eigenvalues > 0
     if not kept.any():
         raise ValueError("moment must not be zero, got zeros: without data there is no distance")
-    return eigenvectors[:, kept] * eigenvalues[kept].sqrt()
+    factor = eigenvectors[:, kept] * eigenvalues[kept].sqrt()
+    return units[:, None] * factor, torch.linalg.pinv(factor) / units

@@ -10,7 +10,7 @@ import torch
 from scipy.special import chdtrc, fdtrc
 from torch import Tensor
 
-from .._linalg import EPS
+from .._linalg import EPS, units_of
 from ..checks import check_fraction, check_generator, check_int
 from ..neurons import NeuronDistribution, check_samples
 from ..threads import small
@@ -47,7 +47,7 @@ def debiased(
 def split_half(
     samples, metric: Metric = wasserstein2, *, n_splits: int = 20, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Return distances of every neuron, known from one half of the draws, to every neuron from the other, (n_splits, m, m).
+    """Return distances of every neuron, by one half of the draws, to every neuron by the other, (n_splits, m, m).
 
     The diagonal is how far a neuron is from itself: whatever is nearer is no different. Distances between neurons
     that do not exceed it (they are beside it, at the same number of draws) say nothing.
@@ -85,7 +85,7 @@ class MergeTest:
     adjusted: Tensor
 
     def equal(self, level: float = 0.05) -> Tensor:
-        """Return pairs (m, m) that do not differ significantly; a share of `level` of the others is expected to be wrong."""
+        """Return pairs (m, m) that do not differ significantly; of the others a share of `level` may be wrong."""
         return self.adjusted > check_fraction(level, "level")
 
 
@@ -94,7 +94,7 @@ def merge_test(samples, *, single: bool = False) -> MergeTest:
 
     The differences D_s of N networks have a mean D and a covariance S, which holds that neurons of one network vary
     together. With T^2 = N D^T S^-1 D, (N - n) / (n (N - 1)) T^2 has the law F(n, N - n) if the expected difference is
-    zero (Hotelling 1931). A difference that is not significant is no proof of being equal: more draws find more differences.
+    zero (Hotelling 1931). No significant difference is no proof of being equal: more draws find more.
 
     Args:
         samples: (N, m, n) draws of m neurons with n weights, N > n, the networks on axis 0 and aligned
@@ -112,7 +112,7 @@ def merge_test(samples, *, single: bool = False) -> MergeTest:
             "networks, or test some of the coordinates, samples[..., coords]"
         )
     with small(x.shape[2]):
-        distance, rank = _mahalanobis(x)
+        distance, rank = _mahalanobis(x / units_of(x.var(0).mean(0)))
     if single:
         statistic, p_value = distance, chdtrc(rank.numpy(), distance.numpy())
     else:
