@@ -366,8 +366,8 @@ def page(cells: dict[str, dict[str, str]]) -> str:
 if __name__ == "__main__":
     text = page(table())
     if "--write" in sys.argv:
-        before, _, rest = PAGE.read_text().partition("<!-- table -->\n")
+        before, _, rest = PAGE.read_text(encoding="utf-8").partition("<!-- table -->\n")
         after = rest.partition("<!-- end -->")[2]
-        PAGE.write_text(f"{before}<!-- table -->\n{text}<!-- end -->{after}")
+        PAGE.write_text(f"{before}<!-- table -->\n{text}<!-- end -->{after}", encoding="utf-8")
     else:
         print(text)

@@ -96,7 +96,7 @@ def copied(model: nn.Module) -> nn.Module:
     for module in model.modules():
         for value in vars(module).values():
             if isinstance(value, Tensor) and not value.is_leaf:  # made in the last pass; torch copies leaves alone
-                memo[id(value)] = value.detach().clone()
+                memo[id(value)] = torch.zeros(value.shape, dtype=value.dtype)  # and made again in the next
     return copy.deepcopy(model, memo)
 
 
@@ -130,6 +130,21 @@ def has_hooks(model: nn.Module) -> bool:
     """Return whether a module or one inside it calls hooks, so that its layers alone do not say what it computes."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return any(getattr(m, kind, None) for m in model.modules() for kind in kinds)
+
+
+def check_no_signs(model: nn.Module, what: str) -> None:
+    """Refuse orthogonal weights whose signs torch reads off a parameter, as the whole part of 1 or -1.
+
+    Args:
+        what: what would draw these numbers towards zero
+    """
+    for name, module in model.named_modules():
+        maps = getattr(module, "orthogonal_map", None)
+        if maps is not None and getattr(maps, "name", "") == "householder":
+            raise ValueError(
+                f"model has orthogonal weights made by Householder reflections ({name.split('.')[0]!r}), whose signs are "
+                f"parameters that {what} would move to zero: take orthogonal(..., orthogonal_map='matrix_exp') or 'cayley'"
+            )
 
 
 def gradient_hooks(model: nn.Module) -> dict[str, list[Callable[[Tensor], Tensor | None]]]:

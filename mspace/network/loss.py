@@ -91,10 +91,20 @@ def _value(loss: Callable, out, target) -> Tensor:
     except UserWarning as why:
         raise ValueError(
             f"targets must have the shape of the outputs, {shapes_of(out)}, got {shapes_of(target)}: {why}"
+            + (
+                ""
+                if isinstance(out, Tensor)
+                else ". Of several outputs output= takes one, by an index, a key or a function"
+            )
         ) from why
     except FAILURES as why:
         raise _NoFit(
             f"loss does not fit outputs of shape {shapes_of(out)} and targets of shape {shapes_of(target)}: {why}"
+            + (
+                ""
+                if isinstance(out, Tensor)
+                else ". Of several outputs output= takes one, by an index, a key or a function"
+            )
         ) from why
     if not isinstance(value, Tensor) or value.ndim:
         came = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map
 from .._memory import examples_at_once
 from ..checks import arguments, check_int, check_real, n_examples, take
 from ..door import checked
-from ..network.facts import copied, gradient_hooks, trainable
+from ..network.facts import check_no_signs, copied, gradient_hooks, trainable
 from .options import Bounded, Data, Loss
 
 __all__ = ["refine"]
@@ -48,6 +48,8 @@ def refine(
     steps = check_int(steps, "steps", 1)
     check_real(weight_decay, "weight_decay", ends="[)"), check_real(tolerance, "tolerance")
     given = checked(model, data, loss, output=output, double=True, mean=False, one_tensor=False)
+    if weight_decay:
+        check_no_signs(model, "a weight decay")
     if hooks := gradient_hooks(model):
         raise ValueError(
             f"model has a hook on the gradient of {next(iter(hooks))!r}, which refine cannot follow: remove it"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...checks import check_int, check_progress, check_real, n_examples
 from ...door import Checked, checked
-from ...network.facts import copied, gradient_hooks, trainable
+from ...network.facts import check_no_signs, copied, gradient_hooks, trainable
 from ...network.parameters import blocks_of, positions
 from ...training import Data, Ensemble, Loss, member_seeds
 from ...training.loop import spawn
@@ -281,6 +281,7 @@ def _checked(model, data, loss, n_models: int, resample, output) -> Checked:
         raise ValueError(f"model must be one network or an ensemble of n_models = {n_models}, got {len(model)} members")
     network = model[0] if isinstance(model, Ensemble) else model
     given = checked(network, data, loss, output=output, one_tensor=False)
+    check_no_signs(network, "a prior")
     if hooks := gradient_hooks(network):
         raise ValueError(
             f"model has a hook on the gradient of {next(iter(hooks))!r}, which is not followed here: remove it"
