@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +22,7 @@ from .network.loss import (
     shapes_of,
     usable_loss,
 )
-from .network.modules import batch_norms
+from .network.modules import batch_norms, copied
 
 __all__ = ["Checked", "checked"]
 
@@ -59,7 +58,7 @@ class Checked:
 
 
 def _plain_outputs(model: nn.Module, x):
-    net = copy.deepcopy(model).eval()
+    net = copied(model).eval()
     dtype = next(net.parameters()).dtype
     args, kwargs = arguments(tree_map(lambda t: t.to(dtype) if t.is_floating_point() else t, x))
     with torch.no_grad():
@@ -97,7 +96,7 @@ def checked(
     own = next(p.dtype for p in model.parameters())
     data = _like_model(data, own)
     if double:
-        model = copy.deepcopy(model).to("cpu", torch.float64).eval()
+        model = copied(model).to("cpu", torch.float64).eval()
     x, target = (tree_map(_doubled if double else torch.clone, take(part, _probe(data[1]))) for part in data)
     net = adapted(model, output=output).eval()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..network.connections import DescribesItself, HiddenUnits
-from ..network.modules import find_module, is_parametrized, leaves_of
+from ..network.modules import copied, find_module, is_parametrized, leaves_of
 from ..network.surgery import unparametrize
 from ..network.symmetry import symmetry_of
 
@@ -58,10 +57,9 @@ def links_of(model: nn.Module, group: str, layer=None, feeds=None, activation=No
 
 def plain(model: nn.Module, links: Sequence[Link]) -> nn.Module:
     """Return a copy whose linked layers have ordinary weights, with the values that their parametrizations gave."""
-    model = copy.deepcopy(model)
+    model = copied(model)
     for name in _layers(links):
-        if is_parametrized(model.get_submodule(name)):
-            unparametrize(model, name)
+        unparametrize(model, name)
     return model
 
 

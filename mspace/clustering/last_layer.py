@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from ..checks import check_int
 from ..network.hooks import recorded
-from ..network.modules import find_module
+from ..network.modules import copied, find_module
 from ..training import Data
 from .stability import as_labels
 
@@ -49,7 +48,7 @@ class QuadraticLoss:
             data: inputs and targets, targets shaped as the output
             chunk: examples at a time
         """
-        resting = copy.deepcopy(model).eval()
+        resting = copied(model).eval()
         module = find_module(resting, layer, "layer", nn.Linear)
         x, y = data
         if len(x) != len(y) or not len(x):

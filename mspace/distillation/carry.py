@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
+from ..network.modules import copied
 from ..network.parameters import unflatten
 from ..posterior.gaussian import Block, GaussianPosterior
 
@@ -27,7 +26,7 @@ def carried(posterior: GaussianPosterior, model: nn.Module, positions: Tensor, *
     new[positions] = torch.arange(len(positions))
     kept = posterior.marginal(positions).blocks
     blocks = tuple(Block(new[b.index], b.cov) for b in kept)
-    model, mean = copy.deepcopy(model), posterior.mean[positions]
+    model, mean = copied(model), posterior.mean[positions]
     with torch.no_grad():
         for name, value in unflatten(model, mean).items():
             model.get_parameter(name).copy_(value)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +10,7 @@ from .._linalg import eigh_psd
 from ..checks import check_real
 from ..network.connections import modules_between
 from ..network.hooks import evaluation_mode, seen
+from ..network.modules import copied
 from ..network.parameters import flatten, unflatten
 from ..network.surgery import exchange
 from ..network.units import units_of
@@ -82,7 +81,7 @@ def compose_layers(posterior: GaussianPosterior, layer: str, feeds: str, inputs:
     if any(p.numel() > 1 for _, module in between for p in module.parameters()):
         raise ValueError(f"layer {layer!r} must be read by {feeds!r} directly: fold what stands between in first")
     mean, cov = _product(posterior, layer, feeds, _lines(posterior.model(), layer, feeds, inputs))
-    student = copy.deepcopy(model)
+    student = copied(model)
     for name in [layer, *(name for name, _ in between)]:
         exchange(student, name, nn.Identity())
     both = nn.utils.skip_init(nn.Linear, made.in_features, read.out_features, dtype=read.weight.dtype)

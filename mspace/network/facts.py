@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves, tree_map
+
+from .modules import copied
 
 __all__ = ["activations", "adapted", "check_module", "gradient_hooks", "has_hooks", "reset_parameters", "trainable"]
 
@@ -97,7 +98,7 @@ def adapted(model: nn.Module, *, output: int | str | Callable | None = None, gua
         output: index, key or attribute of the output that is taken, or a function of all of them
         guard: whether the network is given copies of its inputs
     """
-    model = copy.deepcopy(model)
+    model = copied(model)
     if output is not None:
         model.register_forward_hook(lambda _module, _inputs, outputs: pick(outputs, output))
     if guard:
@@ -118,7 +119,7 @@ def pick(outputs: Any, output: int | str | Callable) -> Any:
 
 def activations(model: nn.Module, args: tuple, kwargs: dict) -> int:
     """Return how many bytes of inputs and outputs of modules one forward pass makes, in evaluation mode."""
-    model, total = copy.deepcopy(model).eval(), 0
+    model, total = copied(model).eval(), 0
 
     def count(_module, _inputs, output):
         nonlocal total

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -11,6 +10,7 @@ from torch.func import functional_call
 
 from ..checks import layer_names
 from .facts import trainable
+from .modules import copied
 from .weights import live_weight_of
 
 __all__ = ["STRUCTURES", "Reader", "blocks_of", "flatten", "positions", "unflatten"]
@@ -94,7 +94,7 @@ class Reader(nn.Module):
 
     def __init__(self, model: nn.Module, layer: str | Sequence[str], axis: int, bias: bool = False):
         super().__init__()
-        self.model, self.axis, self.bias = copy.deepcopy(model).double(), axis, bias
+        self.model, self.axis, self.bias = copied(model).double(), axis, bias
         self.layer = [layer] if isinstance(layer, str) else list(layer)
 
     def forward(self) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .connections import NORMS, check_alone, modules_between
-from .modules import is_parametrized
+from .modules import copied, is_parametrized
 from .parameters import flatten, unflatten
 
 __all__ = ["Units", "units_of"]
@@ -42,7 +41,7 @@ class Units:
 
     def only(self, keep: Tensor) -> tuple[nn.Module, Tensor]:
         """A copy with these units, and the position that each of its parameters had, (q,)."""
-        model, place = copy.deepcopy(self.model), _places(self.model)
+        model, place = copied(self.model), _places(self.model)
         for name in self.owners:
             module = model.get_submodule(name)
             for own, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
@@ -85,7 +84,10 @@ def units_of(model: nn.Module, layer, feeds, through: str | Sequence[str] | None
                 known = [n for n, m in modules.items() if list(m.parameters(recurse=False))]
                 raise ValueError(f"{what} must name layers with parameters ({', '.join(known)}), got {name!r}")
             if is_parametrized(modules[name]):
-                raise ValueError(f"{what} {name!r} is parametrized: remove_parametrizations first")
+                raise ValueError(
+                    f"{what} {name!r} is made from other parameters: call remove_parametrizations, prune.remove or "
+                    "remove_weight_norm first"
+                )
     check_alone(model, layers + feeds + through)
     units = Units(model, layers + through, feeds, len(_weight(model, layers[0])))
     _check(units, modules, layers, through)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 import warnings
@@ -21,7 +20,7 @@ from ..alignment import align as aligned
 from ..checks import arguments, check_choice, check_int, check_labels, check_progress, n_examples, take
 from ..door import Checked
 from ..network.facts import check_module
-from ..network.modules import batch_norms
+from ..network.modules import batch_norms, copied
 from ..neurons import NeuronDistribution, weight_of
 from ..training import Data, Ensemble, Loss
 from ..training.loop import drawn_seed, failures, seeds_from, spawn, train_members
@@ -399,7 +398,7 @@ def _train(model, given: Checked, plan: Plan, seeds, first: int, path: Path | No
 
 def _losses(given: Checked) -> Tensor:
     """Return the loss of each example, (n,), in evaluation mode: dropout would draw from the global stream."""
-    model, n = copy.deepcopy(given.model).eval(), n_examples(given.data[0])
+    model, n = copied(given.model).eval(), n_examples(given.data[0])
     each = []
     at_once = examples_at_once(model, given.data[0], 1)
     with torch.no_grad():

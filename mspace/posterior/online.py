@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from ..checks import check_generator, check_int, check_progress
 from ..door import checked
 from ..network.facts import gradient_hooks, trainable
+from ..network.modules import copied
 from ..network.parameters import blocks_of, flatten
 from ..training import Data, Loss
 from ..training.loop import stack_of
@@ -118,7 +118,7 @@ def online(
     blocks = [Block(i, cov * (batch_size / (count * chains))) for i, cov in zip(index, covs)]
     report = {"method": method, "n": count, "steps": steps, "rate": rate, "alpha": alpha, "chains": chains}
     mean = flatten(net) + average.mean(0)
-    return GaussianPosterior(copy.deepcopy(model), mean, tuple(blocks), report | found.report())
+    return GaussianPosterior(copied(model), mean, tuple(blocks), report | found.report())
 
 
 def _descend(net, data, loss, found, steps, rate, alpha, batch_size, chains, generator, progress) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from ..checks import check_int
 from ..network.hooks import batches, evaluation_mode, examples, halves, output_of, seen
+from ..network.modules import copied
 
 __all__ = ["discrepancy", "logits_kl", "match"]
 
@@ -49,7 +49,7 @@ def match(
             to agree by it, such as `logits_kl` for classes
         steps: at most; a fifth of the inputs shows whether they still help
     """
-    student = copy.deepcopy(student)
+    student = copied(student)
     steps = check_int(steps, "steps", 0)
     part, rest = halves(calibration)
     moving = list({id(p): p for n in layers for p in student.get_submodule(n).parameters()}.values())

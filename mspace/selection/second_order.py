@@ -8,7 +8,6 @@ the loss is the error of a layer's own outputs, and H the second moment of its i
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -17,8 +16,9 @@ from torch import Tensor, nn
 from .._linalg import check_psd, eigh_psd
 from ..checks import check_finite, check_indices, check_real
 from ..network.hooks import evaluation_mode, seen
-from ..network.modules import find_module
+from ..network.modules import copied, find_module
 from ..network.parameters import Reader, flatten, positions
+from ..network.weights import weight_of
 from ..posterior import hessian
 from ..posterior.gradients import rows_of
 from ..posterior.problem import LARGEST, Problem
@@ -152,7 +152,7 @@ def layerwise_relevance(model: nn.Module, inputs: Tensor, *, layer: str, axis: i
     damping = check_real(damping, "damping", 0, ends="[)")
     entered = layer_inputs(model, inputs, layer)
     linear = model.get_submodule(layer)
-    weight = linear.weight.detach().to("cpu", torch.float64)
+    weight = weight_of(model, layer).to("cpu", torch.float64)
     if axis == 0:
         return (entered @ weight.T).square().mean(0) / 2
     if linear.bias is not None:
@@ -170,7 +170,7 @@ def layer_inputs(model: nn.Module, inputs: Tensor, layer: str) -> Tensor:
     if not isinstance(inputs, Tensor) or not inputs.ndim or not len(inputs):
         came = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
         raise ValueError(f"inputs must be a tensor of examples (N, ...), got {came}")
-    net = copy.deepcopy(model).to("cpu", torch.float64)
+    net = copied(model).to("cpu", torch.float64)
     with evaluation_mode(net), torch.no_grad():
         try:
             passed = seen(net, [layer], inputs.to("cpu", torch.float64) if inputs.is_floating_point() else inputs.cpu())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from .._files import replacing
 from .._identity import digest
 from .._memory import examples_at_once
 from ..checks import arguments, n_examples, take
+from ..network.modules import copied
 from ..neurons import NeuronDistribution, weight_of
 
 __all__ = ["Ensemble", "read_ensemble", "write_ensemble"]
@@ -57,7 +57,7 @@ class Ensemble:
             if shapes != first:
                 raise ValueError(f"models must have one architecture, models[{i}] is not like models[0]")
         stacked = ({k: torch.stack([s[i][k].detach() for s in states]) for k in states[0][i]} for i in (0, 1))
-        return cls(copy.deepcopy(models[0]), *stacked)
+        return cls(copied(models[0]), *stacked)
 
     @classmethod
     def cat(cls, parts: Sequence[Ensemble]) -> Ensemble:
@@ -85,7 +85,7 @@ class Ensemble:
         """Return member i as a module of its own."""
         if not -len(self) <= i < len(self):
             raise IndexError(f"member {i} of {len(self)}")
-        model = copy.deepcopy(self.template)
+        model = copied(self.template)
         with torch.no_grad():
             for name, tensor in (*model.named_parameters(), *model.named_buffers()):
                 tensor.copy_((self.parameters | self.buffers)[name][i])
@@ -106,7 +106,7 @@ class Ensemble:
         return parts[0] if len(parts) == 1 else tree_map(lambda *t: torch.cat(t, 1), *parts)
 
     def _outputs(self, x):
-        model = copy.deepcopy(self.template).eval()
+        model = copied(self.template).eval()
         state = {**self.parameters, **self.buffers}
 
         def member(own):
@@ -121,7 +121,7 @@ class Ensemble:
 
     def samples(self, layer: str | Sequence[str], *, axis: int = 0, bias: bool = False) -> Tensor:
         """Return the neurons of a layer in every member, (N, m, n), as `weight_of` gives them for one."""
-        model = copy.deepcopy(self.template)
+        model = copied(self.template)
         tensors = dict((*model.named_parameters(), *model.named_buffers()))
         state, samples = {**self.parameters, **self.buffers}, []
         with torch.no_grad():
@@ -195,7 +195,7 @@ def read_ensemble(path: str | os.PathLike, template: nn.Module) -> tuple[Ensembl
     checksum = note.pop("checksum", None)
     if checksum is not None and checksum != digest(dict(sorted(tensors.items()))):
         raise ValueError(f"path {str(path)!r} is damaged, its checksum is another than when it was written: delete it")
-    ensemble = Ensemble(copy.deepcopy(template), **kinds)
+    ensemble = Ensemble(copied(template), **kinds)
     for name, own in (*template.named_parameters(), *template.named_buffers()):
         if (held := (ensemble.parameters | ensemble.buffers)[name].dtype) != own.dtype:
             raise ValueError(f"template[{name!r}] is {own.dtype}, the file has {held}: convert it, template.to({held})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -15,6 +14,7 @@ from ..checks import check_generator, check_int, check_progress, n_examples
 from ..door import Checked
 from ..network.facts import gradient_hooks, has_hooks, reset_parameters, trainable
 from ..network.loss import loss_kind
+from ..network.modules import copied
 from .convergence import descend
 from .dense import DenseStack, dense_layers
 from .ensemble import Ensemble
@@ -203,7 +203,7 @@ def train_members(
         report["gradient"] = descend(stack, resample, weights, evaluations=evaluations, bounded=bounded)
     report = {"loss": stack.losses(*given.data), **report}
     report["failed"] = ~torch.isfinite(report["loss"])
-    return Ensemble(copy.deepcopy(model), parameters | stack.parameters(), buffers | stack.fixed, report)
+    return Ensemble(copied(model), parameters | stack.parameters(), buffers | stack.fixed, report)
 
 
 def stack_of(template: nn.Module, parameters, x, y, loss, seeds, buffers=None, hooks=None) -> Stack:
@@ -291,7 +291,7 @@ def _drawn_anew(template: nn.Module, init, seed: int) -> nn.Module:
 
     Frozen parameters, those set to a constant, and the statistics of normalisations, which come from data, are kept.
     """
-    fresh, known, unknown = copy.deepcopy(template), set(), []
+    fresh, known, unknown = copied(template), set(), []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if callable(init):

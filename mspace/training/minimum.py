@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable
 
@@ -16,6 +15,7 @@ from .._memory import examples_at_once
 from ..checks import arguments, check_int, check_real, n_examples, take
 from ..door import checked
 from ..network.facts import gradient_hooks, trainable
+from ..network.modules import copied
 from .options import Bounded, Data, Loss
 
 __all__ = ["refine"]
@@ -86,7 +86,7 @@ def refine(
     vector_to_parameters(torch.from_numpy(result.x), parameters)
     if isinstance(net, Bounded):
         _keep_bounds(net)
-    found, refined = dict(net.named_parameters()), copy.deepcopy(model)
+    found, refined = dict(net.named_parameters()), copied(model)
     with torch.no_grad():
         for name, p in refined.named_parameters():
             p.copy_(found[name])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
@@ -13,7 +12,7 @@ from torch.optim.adam import adam
 
 from ..checks import arguments, check_choice, check_data, check_int, n_examples, take
 from ..door import Checked, checked
-from ..network.modules import batch_norms
+from ..network.modules import batch_norms, copied
 
 __all__ = [
     "Bounded",
@@ -132,7 +131,7 @@ def training_copy(model: nn.Module) -> nn.Module:
 
     Of a model in evaluation mode that concerns normalisations alone, which keep the statistics they have.
     """
-    template = copy.deepcopy(model)
+    template = copied(model)
     for module in template.modules():
         module.training |= not (model.training or isinstance(module, nn.modules.batchnorm._NormBase))
     return template

@@ -6,7 +6,6 @@ one call and never mixes them. `gradient` fills ``flat.grad`` for a minibatch of
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Callable, Mapping
 
@@ -17,7 +16,7 @@ from torch.utils._pytree import tree_map
 
 from .._memory import examples_at_once
 from ..checks import arguments, n_examples, take
-from ..network.modules import batch_norms
+from ..network.modules import batch_norms, copied
 
 __all__ = ["BatchedStack", "LoopedStack", "Stack"]
 
@@ -120,7 +119,7 @@ class BatchedStack(Stack):
     def __init__(self, template, parameters, x, y, loss, buffers=None, seeds=None, hooks=None):
         super().__init__(template, parameters, x, y, loss, buffers, seeds, hooks)
         self.work: dict[tuple, Tensor] = {}
-        self.evaluated = copy.deepcopy(template).eval()
+        self.evaluated = copied(template).eval()
 
     def _gather(self, table, index: Tensor):
         """Return some examples for each member, (N, B, ...), in memory that stays: fresh pages cost more than the copy."""
@@ -159,7 +158,7 @@ class LoopedStack(Stack):
 
     def outputs(self, x):
         """Return every member's outputs (N, B, ...) for the same inputs (B, ...), in evaluation mode."""
-        model = copy.deepcopy(self.template).eval()
+        model = copied(self.template).eval()
         state = {**self.named(self.flat), **self.fixed}
         own = ({k: v[i] for k, v in state.items()} for i in range(self.size))
         each = [functional_call(model, p, *arguments(x)) for p in own]

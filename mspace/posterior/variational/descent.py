@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ...checks import check_int, n_examples, take
+from ...network.modules import copied
 from ...training import Data
 from ...training.loop import spawn
 from ...training.options import NOT_ELEMENTWISE
@@ -148,7 +148,7 @@ class Fit:
                 "history": history[:, i],
             }
             own |= self.likelihood.report(i)
-            posteriors.append(GaussianPosterior(copy.deepcopy(model), mean, tuple(parts), report | own))
+            posteriors.append(GaussianPosterior(copied(model), mean, tuple(parts), report | own))
         return posteriors
 
 

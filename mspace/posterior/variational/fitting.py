@@ -7,7 +7,6 @@ no scale.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from ...checks import check_int, check_progress, check_real, n_examples
 from ...door import Checked, checked
 from ...network.facts import gradient_hooks, trainable
+from ...network.modules import copied
 from ...network.parameters import blocks_of, positions
 from ...training import Data, Ensemble, Loss, member_seeds
 from ...training.loop import spawn
@@ -198,7 +198,7 @@ def _posteriors(
         raise ValueError(f"seeds must be {n_models}, one for each member, got {len(seeds)}")
     streams = [torch.Generator().manual_seed(spawn(s, 4)) for s in seeds]
     network = model.template if isinstance(model, Ensemble) else model
-    template = copy.deepcopy(given.model).eval()
+    template = copied(given.model).eval()
     start = _start(model, n_models)
     groups = _groups(template, start, options, streams)
     random = [g for g in groups if g.family is not None]
