@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -12,11 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .._linalg import check_semidefinite
+from .._linalg import check_semidefinite, root_psd
 from ..checks import as_tensor, check_generator, check_int
+from ..network.modules import copied
 from ..network.parameters import Reader, flatten, positions, unflatten
 from ..neurons import NeuronDistribution, weight_of
-from ..threads import small
 from ..training import Ensemble
 
 __all__ = ["Block", "GaussianPosterior"]
@@ -53,13 +52,8 @@ class Block:
         return f"Block(index {tuple(self.index.shape)}, cov {tuple(self.cov.shape)})"
 
     def root(self) -> Tensor:
-        """The symmetric square root of the covariance, (k, b, b); singular ones have one.
-
-        There is only one, so draws do not depend on how a processor turns eigenvectors of equal eigenvalues.
-        """
-        with small(self.cov.shape[1]):
-            power, axes = torch.linalg.eigh(self.cov)
-        return (axes * power.clamp(min=0).sqrt()[:, None, :]) @ axes.mT
+        """Return the symmetric square roots of the covariances, (k, b, b); singular ones have one."""
+        return root_psd(self.cov)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +86,7 @@ class GaussianPosterior:
     @classmethod
     def of(cls, model: nn.Module, blocks: Sequence[Block], **report) -> GaussianPosterior:
         """About the weights that `model` has."""
-        return cls(copy.deepcopy(model), flatten(model), tuple(blocks), report)
+        return cls(copied(model), flatten(model), tuple(blocks), report)
 
     def __repr__(self) -> str:
         blocks = ", ".join(str(tuple(b.cov.shape)) for b in self.blocks[:4]) + (", ..." if len(self.blocks) > 4 else "")
@@ -117,7 +111,7 @@ class GaussianPosterior:
 
     def model(self) -> nn.Module:
         """The network at the mean."""
-        model = copy.deepcopy(self.template)
+        model = copied(self.template)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(self.named()[name])
@@ -180,7 +174,7 @@ class GaussianPosterior:
         like = dict(self.template.named_parameters())
         parameters = {k: v.to(like[k].dtype) for k, v in self.named(drawn).items()}
         buffers = {k: v.expand(size, *v.shape).clone() for k, v in self.template.named_buffers()}
-        return Ensemble(copy.deepcopy(self.template), parameters, buffers)
+        return Ensemble(copied(self.template), parameters, buffers)
 
     def marginal(self, layers: str | Sequence[str] | Tensor) -> GaussianPosterior:
         """Only some parameters stay random, the others are known to be at their mean.
@@ -257,7 +251,7 @@ class GaussianPosterior:
         own = {k: list(v.shape) for k, v in template.named_parameters()}
         if told["shapes"] != own:
             raise ValueError(f"template must have the parameters that were saved, {told['shapes']}, got {own}")
-        template = copy.deepcopy(template)
+        template = copied(template)
         with torch.no_grad():
             for name, buffer in template.named_buffers():
                 buffer.copy_(tensors[f"buffer/{name}"])
