@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from .checks import arguments, check_data, n_examples, take
-from .network.facts import adapted, check_module, copied
+from .network.facts import adapted, check_module
 from .network.loss import (
     FAILURES,
     check_curved,
@@ -22,7 +22,7 @@ from .network.loss import (
     shapes_of,
     usable_loss,
 )
-from .network.modules import batch_norms
+from .network.modules import batch_norms, copied
 
 __all__ = ["Checked", "checked"]
 

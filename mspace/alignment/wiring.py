@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..network.connections import DescribesItself, HiddenUnits
-from ..network.facts import copied
-from ..network.modules import find_module, is_parametrized, leaves_of
+from ..network.modules import copied, find_module, is_parametrized, leaves_of
 from ..network.surgery import unparametrize
 from ..network.symmetry import symmetry_of
 
@@ -60,8 +59,7 @@ def plain(model: nn.Module, links: Sequence[Link]) -> nn.Module:
     """Return a copy whose linked layers have ordinary weights, with the values that their parametrizations gave."""
     model = copied(model)
     for name in _layers(links):
-        if is_parametrized(model.get_submodule(name)):
-            unparametrize(model, name)
+        unparametrize(model, name)
     return model
 
 

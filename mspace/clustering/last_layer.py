@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import check_int
-from ..network.facts import copied
 from ..network.hooks import recorded
-from ..network.modules import find_module
+from ..network.modules import copied, find_module
 from ..training import Data
 from .stability import as_labels
 

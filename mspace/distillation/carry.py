@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..network.facts import copied
+from ..network.modules import copied
 from ..network.parameters import unflatten
 from ..posterior.gaussian import Block, GaussianPosterior
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..checks import check_indices, check_int
 from ..network.connections import sequences
-from ..network.facts import copied
+from ..network.modules import copied, is_parametrized
 from ..network.parameters import positions
 from ..network.surgery import exchange
 from ..network.units import Units, units_of
@@ -139,6 +139,11 @@ def _identity(model: nn.Module, layer: str) -> nn.Module:
     module = copied(model.get_submodule(layer)).double()
     if not isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d)):
         raise ValueError(f"layer {layer!r} must be Linear, Conv1d or Conv2d, got {type(module).__name__}")
+    if is_parametrized(module):
+        raise ValueError(
+            f"layer {layer!r} must have weights that are parameters, got some that are made from others: "
+            "remove_parametrizations, prune.remove or remove_weight_norm first"
+        )
     weight = module.weight
     if weight.shape[0] != weight.shape[1] or getattr(module, "groups", 1) != 1:
         raise ValueError(

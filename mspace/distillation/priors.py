@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from .._linalg import eigh_psd
 from ..checks import check_real
 from ..network.connections import modules_between
-from ..network.facts import copied
 from ..network.hooks import evaluation_mode, seen
+from ..network.modules import copied
 from ..network.parameters import flatten, unflatten
 from ..network.surgery import exchange
 from ..network.units import units_of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -11,15 +10,15 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves, tree_map
 
+from .modules import copied
+
 __all__ = [
     "activations",
     "adapted",
     "check_module",
-    "copied",
+    "check_no_signs",
     "gradient_hooks",
     "has_hooks",
-    "made_weight",
-    "own_weights",
     "reset_parameters",
     "trainable",
 ]
@@ -88,42 +87,6 @@ def reset_parameters(model: nn.Module) -> set[str]:
             reset()
             known.update(f"{name}.{k}".lstrip(".") for k, _ in module.named_parameters())
     return known
-
-
-def copied(model: nn.Module) -> nn.Module:
-    """Return a copy, also of a network whose weights are made by the hooks of `prune`, `weight_norm` or `spectral_norm`."""
-    memo = {}
-    for module in model.modules():
-        for value in vars(module).values():
-            if isinstance(value, Tensor) and not value.is_leaf:  # made in the last pass; torch copies leaves alone
-                memo[id(value)] = torch.zeros(value.shape, dtype=value.dtype)  # and made again in the next
-    return copy.deepcopy(model, memo)
-
-
-def made_weight(module: nn.Module, name: str) -> Tensor | None:
-    """Return a weight as the next pass will use it; those hooks write the attribute only when the network runs."""
-    for hook in () if name in module._parameters else module._forward_pre_hooks.values():
-        if name == getattr(hook, "_tensor_name", None):
-            return hook.apply_mask(module)
-        if name == getattr(hook, "name", None) and hasattr(hook, "compute_weight"):
-            power = {"do_power_iteration": False} if hasattr(hook, "n_power_iterations") else {}
-            return hook.compute_weight(module, **power)
-    return getattr(module, name, None)
-
-
-def own_weights(module: nn.Module) -> None:
-    """Turn the weights that such hooks make into ordinary parameters, in place."""
-    for key, hook in list(module._forward_pre_hooks.items()):
-        name = getattr(hook, "_tensor_name", None) or (hasattr(hook, "compute_weight") and getattr(hook, "name", None))
-        if name:
-            weight = made_weight(module, name)
-            del module._forward_pre_hooks[key]
-            for kind in (module._parameters, module._buffers):
-                for own in [k for k in kind if k.startswith(f"{name}_")]:
-                    del kind[own]
-            if hasattr(module, name):
-                delattr(module, name)
-            module.register_parameter(name, nn.Parameter(weight.detach().clone()))
 
 
 def has_hooks(model: nn.Module) -> bool:

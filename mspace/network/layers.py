@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .facts import made_weight
+from .modules import tensor_of
 from .weights import weight_of
 
 __all__ = ["dense_at", "fold", "patches", "put_columns", "put_rows", "read_columns", "read_rows", "targets"]
@@ -37,7 +37,7 @@ def put_rows(layer: Dense, rows: Tensor) -> None:
 
 def read_columns(layer: Dense, m: int) -> Tensor:
     """Outgoing weights of the m units before this layer, (m, s, o), float64: s places or taps of a unit."""
-    weight = cast(Tensor, made_weight(layer, "weight")).detach().to("cpu", torch.float64).flatten(1)
+    weight = tensor_of(layer, "weight").detach().to("cpu", torch.float64).flatten(1)
     return weight.reshape(len(weight), m, -1).permute(1, 2, 0)
 
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..checks import layer_names
-from .facts import copied, trainable
+from .facts import trainable
+from .modules import copied
 from .weights import live_weight_of
 
 __all__ = ["STRUCTURES", "Reader", "blocks_of", "flatten", "positions", "unflatten"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 from .connections import Connection
-from .facts import copied, own_weights
 from .layers import dense_at, fold, put_columns, put_rows, read_columns, read_rows
-from .modules import find_module
+from .modules import Maker, copied, find_module, makers_of
 
 __all__ = ["cut", "exchange", "plain", "unparametrize", "with_tail"]
 
@@ -18,9 +18,7 @@ def plain(model: nn.Module, wire: Connection) -> nn.Module:
     """A copy whose layers have ordinary weights, with batch normalisations folded into them."""
     model = copied(model)
     for name in wire.layers + wire.feeds:
-        own_weights(model.get_submodule(name))
-        if parametrize.is_parametrized(model.get_submodule(name)):
-            unparametrize(model, name)
+        unparametrize(model, name)
     for name, norm in zip(wire.layers, wire.norms):
         if norm is not None:
             layer = dense_at(model, name)
@@ -44,18 +42,32 @@ def with_tail(model: nn.Sequential, tail: nn.Sequential) -> nn.Sequential:
 
 
 def unparametrize(model: nn.Module, name: str) -> None:
-    """Give a dense layer of the model ordinary weights, with the values that its parametrization gave."""
-    # not remove_parametrizations: it deletes `weight` from a class that the copy shares with its original
+    """Give a layer of the model ordinary weights, with the values that its parametrization, or a hook, makes of others."""
     old = model.get_submodule(name)
+    for tensor, hook in makers_of(old).items():
+        _remove_maker(old, tensor, hook)
+    if not parametrize.is_parametrized(old):
+        return
+    # not remove_parametrizations: it deletes `weight` from a class that the copy shares with its original
     if type(old).__mro__[1] is not nn.Linear:
         raise ValueError(
             f"layer {name!r} is parametrized: call torch.nn.utils.parametrize.remove_parametrizations first"
         )
+    assert isinstance(old, nn.Linear)
     new = nn.Linear(old.in_features, old.out_features, old.bias is not None, device="meta")
     for kind in ("weight", "bias"):
         if getattr(old, kind) is not None:
             setattr(new, kind, nn.Parameter(getattr(old, kind).detach().clone()))
     exchange(model, name, new)
+
+
+def _remove_maker(module: nn.Module, tensor: str, hook: Maker) -> None:
+    if isinstance(hook, prune.BasePruningMethod):
+        prune.remove(module, tensor)
+    elif isinstance(hook, SpectralNorm):
+        remove_spectral_norm(module, tensor)
+    else:
+        remove_weight_norm(module, tensor)
 
 
 def cut(student: nn.Module, wire: Connection, kept: Tensor, expand: Tensor) -> None:

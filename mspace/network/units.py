@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .connections import NORMS, check_alone, modules_between
-from .facts import copied
-from .modules import is_parametrized
+from .modules import copied, is_parametrized
 from .parameters import flatten, unflatten
 
 __all__ = ["Units", "units_of"]
@@ -85,7 +84,10 @@ def units_of(model: nn.Module, layer, feeds, through: str | Sequence[str] | None
                 known = [n for n, m in modules.items() if list(m.parameters(recurse=False))]
                 raise ValueError(f"{what} must name layers with parameters ({', '.join(known)}), got {name!r}")
             if is_parametrized(modules[name]):
-                raise ValueError(f"{what} {name!r} is parametrized: remove_parametrizations first")
+                raise ValueError(
+                    f"{what} {name!r} is made from other parameters: call remove_parametrizations, prune.remove or "
+                    "remove_weight_norm first"
+                )
     check_alone(model, layers + feeds + through)
     units = Units(model, layers + through, feeds, len(_weight(model, layers[0])))
     _check(units, modules, layers, through)

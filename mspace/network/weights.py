@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import layer_names
-from .facts import made_weight
+from .modules import tensor_of
 
 __all__ = ["live_weight_of", "weight_of"]
 
@@ -19,6 +19,9 @@ def weight_of(model: nn.Module, layer: str | Sequence[str], *, axis: int = 0, bi
     A row is what comes into a unit, a column what goes out of one. Kernels of convolutions are flattened: rows
     are (out, in * kernel), columns (in, out * kernel), of its own group only where there are groups. Recurrent
     layers give [W_ih | W_hh] of their first layer, a row per unit and gate.
+
+    Weights that a parametrization or a hook of torch.nn.utils makes (pruned, weight-normed) are what a pass would use.
+    A batch normalisation after the layer is not folded in; `rows_of` does that.
 
     Args:
         layer: name of a module or of a parameter in `model`; several names are put side by side, such as the
@@ -32,7 +35,7 @@ def weight_of(model: nn.Module, layer: str | Sequence[str], *, axis: int = 0, bi
 
 
 def live_weight_of(model: nn.Module, names: Sequence[str], axis: int, bias: bool = False) -> Tensor:
-    """The same with its gradient."""
+    """Return the weights that `weight_of` gives, differentiable in the parameters and not copied."""
     if bias and axis == 1:
         raise ValueError("bias=True needs rows (axis=0): a column is what goes out of a unit, and has no bias")
     parts = [_matrix(model, name, axis, bias) for name in names]
@@ -47,8 +50,8 @@ def _matrix(model: nn.Module, name: str, axis: int, bias: bool) -> Tensor:
     owner, own = (modules[name], "weight") if name in modules else (modules.get(parent), last)
     if own == "weight" and isinstance(owner, (nn.RNNBase, nn.RNNCellBase)):
         return _recurrent(owner, name, axis, bias)
-    weight = None if owner is None else made_weight(owner, own)
-    if not isinstance(weight, Tensor) or weight.ndim < 2:
+    weight = None if owner is None else tensor_of(owner, own)
+    if owner is None or not isinstance(weight, Tensor) or weight.ndim < 2:
         known = [n or "''" for n, m in modules.items() if _has_rows(m)]
         said = "has no rows" if name in modules or isinstance(weight, Tensor) else "is not in the model"
         raise ValueError(f"layer {name!r} {said}; layers that have: {', '.join(known) or 'none'}")
@@ -58,7 +61,7 @@ def _matrix(model: nn.Module, name: str, axis: int, bias: bool) -> Tensor:
     if isinstance(owner, nn.modules.conv._ConvTransposeNd):
         weight = weight.transpose(1, 2)
     matrix = (weight if axis == 0 else weight.transpose(1, 2)).flatten(0, 1).flatten(1)
-    return _with_biases(matrix, [owner.bias]) if bias else matrix
+    return _with_biases(matrix, [tensor_of(owner, "bias")]) if bias else matrix
 
 
 def _with_biases(matrix: Tensor, biases: Sequence[Tensor | None]) -> Tensor:
@@ -70,8 +73,8 @@ def _recurrent(layer: nn.Module, name: str, axis: int, bias: bool) -> Tensor:
     end = "_l0" if isinstance(layer, nn.RNNBase) else ""
     if axis == 1:
         raise ValueError(f"layer {name!r} is recurrent: name its weight_ih{end} or weight_hh{end} to take columns")
-    matrix = torch.cat([getattr(layer, f"weight_{kind}{end}") for kind in ("ih", "hh")], 1)
-    biases = [getattr(layer, f"bias_{kind}{end}", None) for kind in ("ih", "hh")]
+    matrix = torch.cat([tensor_of(layer, f"weight_{kind}{end}") for kind in ("ih", "hh")], 1)
+    biases = [tensor_of(layer, f"bias_{kind}{end}") for kind in ("ih", "hh")]
     return _with_biases(matrix, biases) if bias else matrix
 
 

@@ -19,8 +19,8 @@ from .._memory import examples_at_once
 from ..alignment import align as aligned
 from ..checks import arguments, check_choice, check_int, check_labels, check_progress, n_examples, take
 from ..door import Checked
-from ..network.facts import check_module, copied
-from ..network.modules import batch_norms
+from ..network.facts import check_module
+from ..network.modules import batch_norms, copied
 from ..neurons import NeuronDistribution, weight_of
 from ..training import Data, Ensemble, Loss
 from ..training.loop import drawn_seed, failures, seeds_from, spawn, train_members

@@ -11,12 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .._linalg import check_semidefinite
+from .._linalg import check_semidefinite, root_psd
 from ..checks import as_tensor, check_generator, check_int
-from ..network.facts import copied
+from ..network.modules import copied
 from ..network.parameters import Reader, flatten, positions, unflatten
 from ..neurons import NeuronDistribution, weight_of
-from ..threads import small
 from ..training import Ensemble
 
 __all__ = ["Block", "GaussianPosterior"]
@@ -53,13 +52,8 @@ class Block:
         return f"Block(index {tuple(self.index.shape)}, cov {tuple(self.cov.shape)})"
 
     def root(self) -> Tensor:
-        """The symmetric square root of the covariance, (k, b, b); singular ones have one.
-
-        There is only one, so draws do not depend on how a processor turns eigenvectors of equal eigenvalues.
-        """
-        with small(self.cov.shape[1]):
-            power, axes = torch.linalg.eigh(self.cov)
-        return (axes * power.clamp(min=0).sqrt()[:, None, :]) @ axes.mT
+        """Return the symmetric square roots of the covariances, (k, b, b); singular ones have one."""
+        return root_psd(self.cov)
 
 
 @dataclass(frozen=True, eq=False)

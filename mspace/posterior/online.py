@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ..checks import check_generator, check_int, check_progress
 from ..door import checked
-from ..network.facts import copied, gradient_hooks, trainable
+from ..network.facts import gradient_hooks, trainable
+from ..network.modules import copied
 from ..network.parameters import blocks_of, flatten, positions
 from ..training import Data, Loss
 from ..training.loop import stack_of

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checks import check_int
-from ..network.facts import copied
 from ..network.hooks import batches, evaluation_mode, examples, halves, output_of, seen
+from ..network.modules import copied
 
 __all__ = ["discrepancy", "logits_kl", "match"]
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from .._linalg import check_psd, eigh_psd
 from ..checks import check_finite, check_indices, check_real
-from ..network.facts import copied
 from ..network.hooks import evaluation_mode, seen
-from ..network.modules import find_module
+from ..network.modules import copied, find_module
 from ..network.parameters import Reader, flatten, positions
+from ..network.weights import weight_of
 from ..posterior import hessian
 from ..posterior.gradients import rows_of
 from ..posterior.problem import LARGEST, Problem
@@ -152,7 +152,7 @@ def layerwise_relevance(model: nn.Module, inputs: Tensor, *, layer: str, axis: i
     damping = check_real(damping, "damping", 0, ends="[)")
     entered = layer_inputs(model, inputs, layer)
     linear = model.get_submodule(layer)
-    weight = linear.weight.detach().to("cpu", torch.float64)
+    weight = weight_of(model, layer).to("cpu", torch.float64)
     if axis == 0:
         return (entered @ weight.T).square().mean(0) / 2
     if linear.bias is not None:

@@ -16,7 +16,7 @@ from .._files import replacing
 from .._identity import digest
 from .._memory import examples_at_once
 from ..checks import arguments, n_examples, take
-from ..network.facts import copied
+from ..network.modules import copied
 from ..neurons import NeuronDistribution, weight_of
 
 __all__ = ["Ensemble", "read_ensemble", "write_ensemble"]

@@ -12,8 +12,9 @@ from torch.utils._pytree import tree_map
 
 from ..checks import check_generator, check_int, check_progress, n_examples
 from ..door import Checked
-from ..network.facts import copied, gradient_hooks, has_hooks, reset_parameters, trainable
+from ..network.facts import gradient_hooks, has_hooks, reset_parameters, trainable
 from ..network.loss import loss_kind
+from ..network.modules import copied
 from .convergence import finish as finish_members
 from .dense import DenseStack, dense_layers
 from .ensemble import Ensemble

@@ -13,7 +13,8 @@ from torch.utils._pytree import tree_map
 from .._memory import examples_at_once
 from ..checks import arguments, check_int, check_real, n_examples, take
 from ..door import checked
-from ..network.facts import check_no_signs, copied, gradient_hooks, trainable
+from ..network.facts import check_no_signs, gradient_hooks, trainable
+from ..network.modules import copied
 from .options import Bounded, Data, Loss
 
 __all__ = ["refine"]

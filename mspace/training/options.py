@@ -12,8 +12,7 @@ from torch.optim.adam import adam
 
 from ..checks import arguments, check_choice, check_data, check_int, n_examples, take
 from ..door import Checked, checked
-from ..network.facts import copied
-from ..network.modules import batch_norms
+from ..network.modules import batch_norms, copied
 
 __all__ = [
     "Bounded",

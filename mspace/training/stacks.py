@@ -16,8 +16,7 @@ from torch.utils._pytree import tree_map
 
 from .._memory import examples_at_once
 from ..checks import arguments, n_examples, take
-from ..network.facts import copied
-from ..network.modules import batch_norms
+from ..network.modules import batch_norms, copied
 
 __all__ = ["BatchedStack", "LoopedStack", "Stack"]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ...checks import check_int, n_examples, take
-from ...network.facts import copied
+from ...network.modules import copied
 from ...network.parameters import unflatten
 from ...training import Data
 from ...training.loop import spawn

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from ...checks import check_int, check_progress, check_real, n_examples
 from ...door import Checked, checked
-from ...network.facts import check_no_signs, copied, gradient_hooks, trainable
+from ...network.facts import check_no_signs, gradient_hooks, trainable
+from ...network.modules import copied
 from ...network.parameters import blocks_of, positions
 from ...training import Data, Ensemble, Loss, member_seeds
 from ...training.loop import spawn

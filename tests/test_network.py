@@ -1,0 +1,140 @@
+"""What mspace reads in other people's modules: weights that hooks make, tensors left by a pass, wiring that is not shown."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils import prune
+
+import mspace as ms
+from mspace.network.modules import copied, is_parametrized
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=seeded(seed), dtype=torch.float64)
+
+
+# -- weights that hooks make --------------------------------------------------------------------------
+
+
+def pruned(layer):
+    prune.l1_unstructured(layer, "weight", amount=0.3)
+    prune.random_unstructured(layer, "weight", amount=0.2)  # twice, which torch keeps as a container
+    return layer
+
+
+def weight_normed(layer):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return nn.utils.weight_norm(layer)
+
+
+MAKERS = {"prune": pruned, "weight_norm": weight_normed, "spectral_norm": nn.utils.spectral_norm}
+
+
+@pytest.fixture(params=MAKERS)
+def made(request):
+    """A network whose first layer has weights that a hook makes, changed after its last pass."""
+    torch.manual_seed(0)
+    net = nn.Sequential(MAKERS[request.param](nn.Linear(4, 8)), nn.Tanh(), nn.Linear(8, 3)).double()
+    net(noise(5, 4))
+    with torch.no_grad():
+        for p in net.parameters():
+            p += 0.1
+    return net
+
+
+def used(net):
+    """The weight that a pass in evaluation mode uses."""
+    net = copied(net).eval()
+    net(noise(5, 4))
+    return net[0].weight.detach()
+
+
+def test_a_weight_made_by_a_hook_is_that_of_the_next_pass(made):
+    before = made[0].weight
+    assert not torch.equal(ms.weight_of(made, "0"), before)  # which still holds what the last pass has made
+    assert torch.equal(ms.weight_of(made, "0"), used(made))
+    assert made[0].weight is before
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # torch loops over members for the old weight_norm
+def test_ensembles_of_networks_with_made_weights_vary(made):
+    x, y = noise(60, 4), torch.arange(60) % 3
+    ensemble = ms.bootstrap(made, (x, y), F.cross_entropy, n_models=4, epochs=2, generator=seeded())
+    assert torch.equal(ensemble.samples("0"), torch.stack([used(m) for m in ensemble]))
+    assert ensemble.neurons("0").total_variance.sum() > 0
+
+
+def test_a_posterior_goes_through_the_hook(made):
+    x, y = noise(60, 4), torch.arange(60) % 3
+    posterior = ms.sandwich(made, (x, y), F.cross_entropy, damping=0.1)
+    assert torch.allclose(posterior.neurons("0").mean, used(made))
+    assert posterior.neurons("0").total_variance.sum() > 0
+
+
+def test_compressed_layers_have_ordinary_weights(made):
+    everything = ms.prune(ms.rows_of(made, "0"), range(8))
+    small = ms.compress(made, "0", everything, "2")
+    x = noise(5, 4, seed=1)
+    assert torch.allclose(small(x), copied(made).eval()(x)) and isinstance(small[0].weight, nn.Parameter)
+    assert is_parametrized(made[0]) and not is_parametrized(small[0])
+
+
+def test_a_pruned_bias_and_a_pruned_convolution():
+    net = nn.Sequential(nn.Conv1d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2)).double()
+    prune.l1_unstructured(net[0], "bias", amount=2)
+    prune.ln_structured(net[0], "weight", amount=1, n=2, dim=0)
+    with torch.no_grad():
+        net[0].bias_orig += 1
+        net[0].weight_orig += 1
+    rows = ms.rows_of(net, "0")
+    assert (rows[:, -1] == 0).sum() == 2 and (rows[:, :-1] == 0).all(1).sum() == 1
+    x = noise(3, 1, 5)
+    assert torch.allclose(ms.compress(net, "0", ms.prune(rows, range(4)), "3", calibration=x)(x), net(x))
+
+
+def test_a_hook_of_ones_own_that_may_make_a_weight_is_refused():
+    net = nn.Sequential(nn.Linear(4, 2))
+    w = net[0].weight.detach().clone()
+    del net[0].weight
+    net[0].raw = nn.Parameter(w)
+    net[0].weight = w
+    net[0].register_forward_pre_hook(lambda m, _: setattr(m, "weight", m.raw**2))
+    with pytest.raises(ValueError, match=r"weight that is no parameter.*parametrize"):
+        ms.weight_of(net, "0")
+
+
+# -- copies -------------------------------------------------------------------------------------------
+
+
+class Keeps(nn.Module):
+    """Keeps what it has computed, as many networks do to be looked at."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.out = nn.Linear(4, 3).double(), nn.Linear(3, 3).double()
+        self.tied = [self.layer.weight]
+
+    def forward(self, x):
+        self.seen = {"hidden": [self.layer(x)]}
+        return self.out(self.seen["hidden"][0].tanh())
+
+
+def test_networks_that_keep_what_they_compute_can_be_copied():
+    net = Keeps()
+    net(noise(5, 4))
+    with pytest.raises(RuntimeError, match="deepcopy"):
+        copy.deepcopy(net)
+    twin = copied(net)
+    assert torch.equal(twin.seen["hidden"][0], net.seen["hidden"][0]) and twin.tied[0] is twin.layer.weight
+    ensemble = ms.bootstrap(net, (noise(40, 4), torch.arange(40) % 3), F.cross_entropy, n_models=2, epochs=1)
+    assert ensemble[0](noise(5, 4)).shape == ensemble(noise(5, 4))[0].shape
+    assert copied(ensemble.template) is not None  # whose last pass was a batched one
