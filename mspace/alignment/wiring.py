@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..network.connections import DescribesItself, HiddenUnits
+from ..network.facts import has_hooks
 from ..network.modules import copied, find_module, is_parametrized, leaves_of
 from ..network.surgery import unparametrize
 from ..network.symmetry import symmetry_of
@@ -38,6 +39,10 @@ class Link:
 
 def links_of(model: nn.Module, group: str, layer=None, feeds=None, activation=None) -> list[Link]:
     """Return the hidden layers of a network, in order, each with what `group` means for its activation."""
+    if has_hooks(model, makers=False):
+        raise ValueError(
+            f"layer names units of a {type(model).__name__} that calls hooks, which may treat them unlike: remove them"
+        )
     named = layer is not None or feeds is not None
     units = _hidden_units(model, strict=not named)
     if named:

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import layer_names
+from .facts import has_hooks
 from .layers import fold, read_rows
 from .modules import find_module, leaves_of
 from .symmetry import Symmetry, symmetry_of
 
-__all__ = ["Connection", "DescribesItself", "HiddenUnits", "connection_of", "read", "rows_of"]
+__all__ = ["Connection", "DescribesItself", "HiddenUnits", "connection_of", "is_shown", "read", "rows_of"]
 
 DENSE = (nn.Linear, nn.Conv1d, nn.Conv2d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -94,6 +95,14 @@ def read(model: nn.Module, layers: Sequence[str], norms: Sequence[str | None]) -
     if len({len(p) for p in parts}) > 1:
         raise ValueError(f"layer must name layers of as many units each, got {[len(p) for p in parts]}")
     return torch.cat(parts, 1)
+
+
+def is_shown(model: nn.Module, wire: Connection) -> bool:
+    """Return whether the network is a sequence of modules that shows what stands between the layers and their readers."""
+    sequence = isinstance(model, nn.Sequential)
+    return sequence and all(
+        modules_between(model, made, name) is not None for made in wire.layers for name in wire.feeds
+    )
 
 
 def connection_of(model: nn.Module, layer, feeds=None, *, activation=None, norm=None) -> Connection:
@@ -181,12 +190,12 @@ def modules_between(model: nn.Module, layer: str, feeds: str) -> list[tuple[str,
 
 
 def sequences(model: nn.Module, layer: str):
-    """The leaves of every `nn.Sequential` that the layer is in, in order."""
+    """Yield the leaves of every `nn.Sequential` that the layer is in, in order; none where hooks change what they give."""
     parts = layer.split(".")
     for i in range(len(parts)):
         prefix = ".".join(parts[:i])
         module = model.get_submodule(prefix)
-        if isinstance(module, nn.Sequential):
+        if isinstance(module, nn.Sequential) and not has_hooks(module, makers=False):
             yield list(leaves_of(module, f"{prefix}." if prefix else ""))
 
 
