@@ -45,7 +45,7 @@ class Connection:
 
 @dataclass(frozen=True)
 class HiddenUnits:
-    """What a module says of the hidden units between two of its dense layers.
+    """Hidden units between two dense layers, as a module describes them and as `align` changes them.
 
     A module that is no `nn.Sequential` makes them known to `align` by a method ``hidden_units()`` that returns a list of
     these, in order; see `mspace.models.OrthogonalAutoencoder`.
@@ -55,13 +55,18 @@ class HiddenUnits:
         activation: between them, or None if it is not known
         gain: name of a parameter that multiplies what the units give, or None
         free: whether the weights may be any; False for orthonormal ones
+        kind: which changes of the units `align` uses: "permutation", "signs" or "scales" (both with permutations),
+            "orthogonal" or "linear"; a module leaves it as it is
+        centre: the value of the activation at 0, if `kind` is "signs"
     """
 
     layer: str
-    feeds: str
+    feeds: str | None
     activation: nn.Module | Callable[[Tensor], Tensor] | None = None
     gain: str | None = None
     free: bool = True
+    kind: str = "permutation"
+    centre: float = 0.0
 
 
 @runtime_checkable
