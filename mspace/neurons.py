@@ -20,7 +20,7 @@ __all__ = ["NeuronDistribution", "weight_of"]
 
 PROJECT = "project it first, or estimate it with more draws"
 LARGE = 1 << 24  # numbers in all covariances, above which those of a low rank are kept as factors: 128 MB
-LARGEST = 1 << 30  # numbers in all covariances that are made of factors on request: 8 GB
+LARGEST = 1 << 30  # numbers in matrices that are made at once on request: 8 GB
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +106,10 @@ class NeuronDistribution:
     def full_rank(self) -> Tensor:
         """Return which neurons have a covariance that is not singular, and so a density, (m,)."""
         return is_full_rank(self.cov)
+
+    def mean_cov(self, weights: Tensor) -> Tensor:
+        """Return sums of the covariances with weights (k, m), (k, n, n)."""
+        return torch.einsum("km,mij->kij", weights, self.cov)
 
     def marginal(self, coords: Sequence[int]) -> NeuronDistribution:
         """Return the distribution of some coordinates of every neuron, in the order given."""
@@ -194,12 +198,7 @@ class LowRankNeurons(NeuronDistribution):
     @cached_property
     def cov(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Return the covariances, (m, n, n), or refuse those that no memory holds."""
-        numbers = len(self) * self.dim**2
-        if numbers > LARGEST:
-            raise ValueError(
-                f"cov would hold {len(self)} matrices {self.dim} x {self.dim}, {8 * numbers / 1e9:.0f} GB: take fewer "
-                "neurons, neurons[:8], fewer coordinates, `marginal`, or what needs no matrices, such as wasserstein2"
-            )
+        check_room(len(self), self.dim, "cov", "or distances, which need no matrices")
         return self.factor @ self.factor.mT
 
     @property
@@ -224,6 +223,13 @@ class LowRankNeurons(NeuronDistribution):
         index = self._index(index)
         return _of_factor(self.mean[index], self.factor[index])
 
+    def mean_cov(self, weights: Tensor) -> Tensor:
+        """Return sums of the covariances with weights (k, m), (k, n, n)."""
+        check_room(len(weights), self.dim, "centers", "or fewer clusters")
+        side_by_side = self.factor.movedim(1, 0).flatten(1)  # (n, m r)
+        each = weights.repeat_interleave(self.factor.shape[2], 1)
+        return torch.stack([(side_by_side * w) @ side_by_side.T for w in each])
+
     def marginal(self, coords: Sequence[int]) -> NeuronDistribution:
         """Return the distribution of some coordinates of every neuron, in the order given."""
         c = self._coordinates(coords)
@@ -236,6 +242,15 @@ class LowRankNeurons(NeuronDistribution):
         z = torch.randn(size, *self.mean.shape, generator=check_generator(generator), dtype=torch.float64)
         along = torch.einsum("mjr,smj->smr", vectors, z) * eigenvalues.sqrt()
         return self.mean + torch.einsum("mir,smr->smi", vectors, along)
+
+
+def check_room(m: int, n: int, what: str, way_out: str) -> None:
+    """Refuse more matrices (n, n) than memory holds."""
+    if m * n**2 > LARGEST:
+        raise ValueError(
+            f"{what} would hold {m} matrices {n} x {n}, {8e-9 * m * n**2:.0f} GB: take fewer neurons, neurons[:8], fewer "
+            f"coordinates, `marginal`, {way_out}"
+        )
 
 
 def _of_factor(mean: Tensor, factor: Tensor) -> NeuronDistribution:

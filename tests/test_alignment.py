@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from mspace.alignment import align
-from mspace.alignment.procrustes import gauge, medoid
-from mspace.alignment.wiring import links_of, read
+from mspace.alignment.matching import gauge, medoid
+from mspace.alignment.wiring import hidden_of, read
 from mspace.models import OrthogonalAutoencoder, mlp
 from mspace.network.symmetry import Symmetry, symmetry_of
 from mspace.training.ensemble import Ensemble
@@ -322,9 +322,9 @@ def test_unrelated_networks_are_said_to_be():
 
 
 def test_the_medoid_is_no_stranger():
-    states = [read(m, links_of(m, "permutation")) for m in transformed(noisy(net(6, UNITS, 5)), nn.Tanh)]
+    states = [read(m, hidden_of(m, "permutation")) for m in transformed(noisy(net(6, UNITS, 5)), nn.Tanh)]
     strange = net(6, UNITS, 5, seed=7)
-    links = links_of(strange, "permutation")
+    links = hidden_of(strange, "permutation")
     states.insert(0, read(strange, links))
     center = medoid(states, links)
     assert center != 0 and medoid(states[::-1], links) == N - center
@@ -334,7 +334,7 @@ def test_the_medoid_is_nearest_to_the_mean():
     """Slow beside fast: the matrices F.T F written out, and the mean of them."""
     for seed in range(5):
         models = list(Ensemble.cat([noisy(net(6, UNITS, 5, seed=seed), level=v, n=3) for v in (0.4, 0.6, 0.5)]))
-        links = links_of(models[0], "permutation")
+        links = hidden_of(models[0], "permutation")
         blocks = [
             torch.stack(b)
             for b in zip(*((torch.cat([m[0].weight, m[0].bias[:, None]], 1), m[2].weight.T) for m in models))
@@ -404,7 +404,7 @@ def test_reflections_need_a_bias():
 
 
 def test_networks_in_one_gauge_stay_there():
-    links = links_of(net(6, 5, 4, 6, activation=nn.ReLU), "permutation")
+    links = hidden_of(net(6, 5, 4, 6, activation=nn.ReLU), "permutation")
     once = gauge(read(net(6, 5, 4, 6, activation=nn.ReLU), links), links)
     assert all(torch.allclose(v, once[k], atol=1e-14) for k, v in gauge(once, links).items())
 
@@ -491,7 +491,6 @@ BAD = replace(
         (lambda: align(E1, layer="0", feeds="1"), r"feeds must name a module of the network \(Linear: 0, 2\), got '1'"),
         (lambda: align(E1, layer="2", feeds="0", activation=torch.tanh), r"feeds '0' reads 4 units.*has 2"),
         (lambda: align(E1, signs=True), r"signs is for draws"),
-        (lambda: align(E1, sweeps=0), r"sweeps must be .* got 0"),
         (lambda: align(BAD), r"member 0 has weights that are not finite"),
         (lambda: align(Ensemble.of([nn.Sequential(nn.Linear(4, 2))])), r"layer and feeds must name.*Sequential"),
         (

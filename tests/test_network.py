@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 import mspace as ms
+from mspace.network.hooks import seen
 from mspace.network.modules import copied, is_parametrized
 
 
@@ -138,3 +139,80 @@ def test_networks_that_keep_what_they_compute_can_be_copied():
     ensemble = ms.bootstrap(net, (noise(40, 4), torch.arange(40) % 3), F.cross_entropy, n_models=2, epochs=1)
     assert ensemble[0](noise(5, 4)).shape == ensemble(noise(5, 4))[0].shape
     assert copied(ensemble.template) is not None  # whose last pass was a batched one
+
+
+# -- wiring that is seen in a pass --------------------------------------------------------------------
+
+
+class Wired(nn.Module):
+    """Four units `a` between inputs and the readers `b` and `c`, joined by a function."""
+
+    def __init__(self, join, readers=4, first=None):
+        super().__init__()
+        self.a, self.join = first or nn.Linear(4, 4), join
+        self.b, self.c = nn.Linear(readers, 2), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.join(self, x, self.a(x).relu())
+
+
+WRONG = {
+    "concatenated": Wired(lambda s, x, h: s.b(torch.cat([h, h], 1)), 8),
+    "residual": Wired(lambda s, x, h: s.b(x + h)),
+    "two readers": Wired(lambda s, x, h: s.b(h) + s.c(h)),
+    "read without a layer": Wired(lambda s, x, h: s.b(h) + h.sum(1, keepdim=True)),
+    "in another order": Wired(lambda s, x, h: s.b(h.mT.flatten(1)), 20, nn.Conv1d(1, 4, 3, padding=1)),
+}
+
+
+@pytest.mark.parametrize("keep", [[0, 1], [1]])  # one unit would be spread over four
+@pytest.mark.parametrize("case", WRONG)
+def test_wiring_that_does_not_fit_is_refused_without_data(case, keep):
+    net = WRONG[case]
+    with pytest.raises(ValueError, match=r"^feeds .*reads? "):
+        ms.compress(net, "a", ms.prune(ms.rows_of(net, "a"), keep), "b")
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        Wired(lambda s, x, h: s.b(h)),
+        Wired(lambda s, x, h: s.b(h) + s.c(x)),  # the residual passes by
+        Wired(lambda s, x, h: s.b(h.flatten(1)), 4 * 28 * 28, nn.Conv2d(1, 4, 3, padding=1)),
+        Wired(lambda s, x, h: s.b(h.mean(1)), 4, nn.Sequential(nn.Embedding(9, 3), nn.Linear(3, 4))),
+    ],
+)
+def test_wiring_that_fits_is_reduced_without_data(net):
+    layer = "a" if not isinstance(net.a, nn.Sequential) else "a.1"
+    small = ms.compress(net, layer, ms.prune(ms.rows_of(net, layer), [0, 2]), "b")
+    assert small.b.in_features == net.b.in_features // 2
+
+
+def test_wiring_that_cannot_be_seen_needs_calibration():
+    net = Wired(lambda s, x, h: s.b(h["key"]))
+    with pytest.raises(ValueError, match="calibration must be given"):
+        ms.compress(net, "a", ms.prune(ms.rows_of(net, "a"), [0, 1]), "b")
+
+
+def test_hooks_hide_what_a_sequence_computes():
+    net = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    net[1].register_forward_hook(lambda m, i, out: out * torch.arange(4))
+    with pytest.raises(ValueError, match="feeds must"):
+        ms.compress(net, "0", ms.prune(ms.rows_of(net, "0"), [0, 1]), "2")
+    with pytest.raises(ValueError, match="hooks"):
+        ms.align(ms.Ensemble.of([net, net]))
+
+
+def test_what_was_seen_is_not_written_over():
+    class Adds(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            h = x + 0
+            h += self.a(h)
+            return self.b(h)
+
+    x = torch.randn(5, 4, generator=seeded())
+    assert torch.equal(seen(Adds(), ["a", "b"], x)["a"].input, x)

@@ -601,6 +601,8 @@ def test_distances_of_factors(low_rank):
     assert close(ms.euclidean(kept), ms.euclidean(dense)) and "cov" not in vars(kept)
     with pytest.raises(ValueError, match="jeffreys needs covariances of full rank, got 5 of 5 singular"):
         ms.jeffreys(kept)
+    for metric in (ms.euclidean, ms.functional(torch.eye(12))):
+        assert close(metric.barycenter(kept, [0, 0, 1, 1, 1]).cov, metric.barycenter(dense, [0, 0, 1, 1, 1]).cov, 1e-8)
     assert close(ms.wasserstein2.barycenter(kept).cov, ms.wasserstein2.barycenter(dense).cov, 1e-8)
 
 
@@ -608,6 +610,8 @@ def test_covariances_that_no_memory_holds_are_refused_with_a_way_out(low_rank, m
     monkeypatch.setattr(neurons, "LARGEST", 5)
     with pytest.raises(ValueError, match=r"cov would hold 5 matrices 12 x 12, 0 GB: take fewer neurons"):
         low_rank[1].cov  # noqa: B018
+    with pytest.raises(ValueError, match=r"barycenters would hold 5 matrices 12 x 12, 0 GB: .* euclidean"):
+        ms.wasserstein2.barycenter(low_rank[0])
 
 
 def test_memory_of_the_neurons_of_a_large_kernel():

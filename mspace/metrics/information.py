@@ -73,7 +73,7 @@ def _jeffreys_center(p: NeuronDistribution, weights: Tensor, start=None) -> Neur
     precision = white.mT @ white
     a = torch.einsum("km,mij->kij", weights, precision)
     pulled = torch.einsum("km,mij,mj->ki", weights, precision, p.mean)
-    average, scatter = weights @ p.mean, torch.einsum("km,mij->kij", weights, p.cov)
+    average, scatter = weights @ p.mean, p.mean_cov(weights)
     upper = torch.linalg.cholesky(a).mT
     mean, cov = average, torch.zeros_like(scatter)
     for _ in range(ITERATIONS):
@@ -120,7 +120,7 @@ def _hellinger_center(p: NeuronDistribution, weights: Tensor, start) -> NeuronDi
     pull = (precision @ p.mean[..., None])[..., 0]
     volume = torch.linalg.slogdet(precision).logabsdet
     center, member, weight = members_of(weights)
-    begin = start or NeuronDistribution(weights @ p.mean, torch.einsum("km,mij->kij", weights, p.cov))
+    begin = start or NeuronDistribution(weights @ p.mean, p.mean_cov(weights))
     mean, cov = begin.mean, begin.cov
     for _ in range(ITERATIONS):
         inverse = torch.linalg.inv(cov)

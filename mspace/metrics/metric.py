@@ -27,7 +27,7 @@ class Metric:
             return torch.cdist(p.mean, q.mean, p=1)            # (m, k)
 
         def center(p, weights, start):       # weights (k, m), rows add to one; start: k neurons to begin at, or None
-            return NeuronDistribution(weights @ p.mean, torch.einsum("km,mij->kij", weights, p.cov))
+            return NeuronDistribution(weights @ p.mean, p.mean_cov(weights))
 
         manhattan = Metric(distance, center, name="manhattan")
 
@@ -148,7 +148,7 @@ def _euclidean_distance(p: NeuronDistribution, q: NeuronDistribution) -> Tensor:
 
 def _euclidean_center(p: NeuronDistribution, weights: Tensor, start=None) -> NeuronDistribution:
     """Return means of the means; the distance does not see covariances, which are averaged too."""
-    return NeuronDistribution(weights @ p.mean, torch.einsum("km,mij->kij", weights, p.cov))
+    return NeuronDistribution(weights @ p.mean, p.mean_cov(weights))
 
 
 euclidean = Metric(_euclidean_distance, _euclidean_center, name="euclidean")

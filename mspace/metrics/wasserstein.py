@@ -21,7 +21,7 @@ from torch.nn.functional import pad
 
 from .._linalg import EPS, eigh_psd, factor_psd, row_distances
 from ..checks import check_real
-from ..neurons import LowRankNeurons, NeuronDistribution, check_populations
+from ..neurons import LowRankNeurons, NeuronDistribution, check_populations, check_room
 
 __all__ = ["geodesic", "members_of", "wasserstein_center", "wasserstein_distance"]
 
@@ -286,14 +286,14 @@ def wasserstein_center(p: NeuronDistribution, weights: Tensor, start: NeuronDist
     """Return means of the means, and covariances by the fixed point of Alvarez-Esteban et al. (2016).
 
     Its step S <- S^-1/2 (sum of w_i (S^1/2 S_i S^1/2)^1/2)^2 S^-1/2 is taken on a factor X of S = X X^T, where it
-    reads X <- sum of w_i F_i U_i: the factors of the members, turned to lie nearest to X. That needs no inverse, so
-    singular covariances are welcome, and factors may be narrow. Steps are extrapolated (Nesterov), and restart where
-    they go uphill, until X changes by less than 1e-10 of itself.
+    reads X <- sum of w_i F_i U_i: the factors of the members, turned to lie nearest to X. That needs no inverse. Steps
+    are extrapolated (Nesterov), and restart where they go uphill, until X changes by less than 1e-10 of itself.
     """
     mean = weights @ p.mean
     if _diagonal(p):  # these commute: the standard deviations are averaged
         return NeuronDistribution(mean, torch.diag_embed((weights @ p.cov.diagonal(dim1=1, dim2=2).sqrt()) ** 2))
-    first = torch.einsum("km,mij->kij", weights, p.cov) if start is None else start.cov
+    check_room(int(weights.count_nonzero()), p.dim, "barycenters", "or the metric euclidean")
+    first = p.mean_cov(weights) if start is None else start.cov
     root = _fixed_point(Factored.of(p).root, weights, factor_psd(first))
     return NeuronDistribution(mean, root @ root.mT)
 

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import layer_names
+from .facts import has_hooks
 from .layers import fold, read_rows
 from .modules import find_module, leaves_of
 from .symmetry import Symmetry, symmetry_of
 
-__all__ = ["Connection", "DescribesItself", "HiddenUnits", "connection_of", "read", "rows_of"]
+__all__ = ["Connection", "DescribesItself", "HiddenUnits", "connection_of", "is_shown", "read", "rows_of"]
 
 DENSE = (nn.Linear, nn.Conv1d, nn.Conv2d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -44,7 +45,7 @@ class Connection:
 
 @dataclass(frozen=True)
 class HiddenUnits:
-    """What a module says of the hidden units between two of its dense layers.
+    """Hidden units between two dense layers, as a module describes them and as `align` changes them.
 
     A module that is no `nn.Sequential` makes them known to `align` by a method ``hidden_units()`` that returns a list of
     these, in order; see `mspace.models.OrthogonalAutoencoder`.
@@ -54,13 +55,18 @@ class HiddenUnits:
         activation: between them, or None if it is not known
         gain: name of a parameter that multiplies what the units give, or None
         free: whether the weights may be any; False for orthonormal ones
+        kind: which changes of the units `align` uses: "permutation", "signs" or "scales" (both with permutations),
+            "orthogonal" or "linear"; a module leaves it as it is
+        centre: the value of the activation at 0, if `kind` is "signs"
     """
 
     layer: str
-    feeds: str
+    feeds: str | None
     activation: nn.Module | Callable[[Tensor], Tensor] | None = None
     gain: str | None = None
     free: bool = True
+    kind: str = "permutation"
+    centre: float = 0.0
 
 
 @runtime_checkable
@@ -94,6 +100,14 @@ def read(model: nn.Module, layers: Sequence[str], norms: Sequence[str | None]) -
     if len({len(p) for p in parts}) > 1:
         raise ValueError(f"layer must name layers of as many units each, got {[len(p) for p in parts]}")
     return torch.cat(parts, 1)
+
+
+def is_shown(model: nn.Module, wire: Connection) -> bool:
+    """Return whether the network is a sequence of modules that shows what stands between the layers and their readers."""
+    sequence = isinstance(model, nn.Sequential)
+    return sequence and all(
+        modules_between(model, made, name) is not None for made in wire.layers for name in wire.feeds
+    )
 
 
 def connection_of(model: nn.Module, layer, feeds=None, *, activation=None, norm=None) -> Connection:
@@ -181,12 +195,12 @@ def modules_between(model: nn.Module, layer: str, feeds: str) -> list[tuple[str,
 
 
 def sequences(model: nn.Module, layer: str):
-    """The leaves of every `nn.Sequential` that the layer is in, in order."""
+    """Yield the leaves of every `nn.Sequential` that the layer is in, in order; none where hooks change what they give."""
     parts = layer.split(".")
     for i in range(len(parts)):
         prefix = ".".join(parts[:i])
         module = model.get_submodule(prefix)
-        if isinstance(module, nn.Sequential):
+        if isinstance(module, nn.Sequential) and not has_hooks(module, makers=False):
             yield list(leaves_of(module, f"{prefix}." if prefix else ""))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves, tree_map
 
-from .modules import copied
+from .modules import Maker, copied
 
 __all__ = [
     "activations",
@@ -89,10 +89,15 @@ def reset_parameters(model: nn.Module) -> set[str]:
     return known
 
 
-def has_hooks(model: nn.Module) -> bool:
-    """Return whether a module or one inside it calls hooks, so that its layers alone do not say what it computes."""
+def has_hooks(model: nn.Module, *, makers: bool = True) -> bool:
+    """Return whether a module or one inside it calls hooks, so that its layers alone do not say what it computes.
+
+    Args:
+        makers: whether hooks of torch.nn.utils that make weights, as of a pruned layer, count
+    """
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(m, kind, None) for m in model.modules() for kind in kinds)
+    found = (hook for m in model.modules() for kind in kinds for hook in getattr(m, kind, {}).values())
+    return any(makers or not isinstance(hook, Maker) for hook in found)
 
 
 def check_no_signs(model: nn.Module, what: str) -> None:

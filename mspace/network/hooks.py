@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from .connections import Connection
+from .loss import FAILURES
 
 __all__ = [
     "Seen",
     "batches",
+    "drawn_inputs",
     "evaluation_mode",
     "examples",
     "finite",
@@ -28,6 +32,7 @@ __all__ = [
 ]
 
 BATCH = 512
+SIZES = (28, 32, 16, 8, *range(1, 65), 96, 128, 224, 256)  # lengths of series and sides of images that are tried
 
 
 class _Enough(Exception):
@@ -66,7 +71,7 @@ def output_of(model: nn.Module, inputs):
 def recorded(module: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """Yield a list to which each call of the module adds its input and its output."""
     calls: list[tuple[Tensor, Tensor]] = []
-    handle = module.register_forward_hook(lambda _, given, output: calls.append((given[0], output)))
+    handle = module.register_forward_hook(lambda _, given, output: calls.append((given[0].clone(), output.clone())))
     try:
         yield calls
     finally:
@@ -86,10 +91,10 @@ def seen(model: nn.Module, names: Sequence[str], inputs, *, stop: bool = True) -
         def hook(module, given, output):
             if name in found:
                 raise ValueError(f"layer {name!r} is used twice in one pass: give each place weights of its own first")
-            found[name] = Seen(given[0], output)
-            if there is not None and isinstance(module, nn.Linear):
-                found[name] = _unfilled(given[0], output, there)
-            if stop and len(found) == len(names):
+            last = stop and len(found) + 1 == len(names)
+            x, y = (t if last else t.clone() for t in (given[0], output))  # what comes later may write into them
+            found[name] = Seen(x, y) if there is None or not isinstance(module, nn.Linear) else _unfilled(x, y, there)
+            if last:
                 raise _Enough
 
         return hook
@@ -181,58 +186,139 @@ def halves(inputs):
     return take(inputs, (run != 2).nonzero().flatten()), take(inputs, (run == 2).nonzero().flatten())
 
 
-def probe(model: nn.Module, wire: Connection, inputs) -> None:
-    """Does each of `feeds` read the units of `layers`, each unit in its own place? Asked by disturbing some units.
+def drawn_inputs(model: nn.Module) -> Tensor | dict[str, Tensor] | None:
+    """Return a few random inputs that the network takes, found from its first layers, or None if none of these fit."""
+    names = [k for k, p in inspect.signature(model.forward).parameters.items() if p.default is p.empty]
+    generator, parameter = torch.Generator().manual_seed(0), next(model.parameters())
+    first = [m for m in model.modules() if list(m.parameters(recurse=False))][:3]
+    with evaluation_mode(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        for layer in first:
+            for shape in _shapes(layer):
+                if isinstance(layer, nn.Embedding):
+                    x = torch.randint(layer.num_embeddings, shape, generator=generator).to(parameter.device)
+                else:
+                    x = torch.randn(shape, generator=generator).to(parameter)
+                inputs = x if len(names) == 1 else {k: _mask(x) if "mask" in k else x for k in names}
+                try:
+                    output_of(model, take(inputs, slice(None)))
+                except FAILURES:
+                    continue
+                return inputs
+    return None
+
+
+def _mask(x: Tensor) -> Tensor:
+    return torch.ones(x.shape[:2], dtype=torch.int64, device=x.device)
+
+
+def _shapes(layer: nn.Module) -> Iterator[tuple[int, ...]]:
+    """Yield shapes of four examples that a layer may take as the first one of a network."""
+    if isinstance(layer, nn.Linear):
+        yield from ((4, layer.in_features), (4, 5, layer.in_features))
+    for size in SIZES:
+        if isinstance(layer, nn.RNNBase):
+            yield (4, size, layer.input_size)
+        elif isinstance(layer, nn.Embedding):
+            yield (4, size)
+        elif isinstance(layer, (nn.Conv1d, nn.Conv2d)):
+            yield (4, layer.in_channels, *[size] * len(layer.kernel_size))
+
+
+def probe(model: nn.Module, layers: Sequence[str], feeds: Sequence[str], inputs) -> None:
+    """Check that `feeds` read the units of `layers` and nothing else does, each unit in its own place.
+
+    Asked by disturbing some units, and by holding what the layers, or their readers, give.
 
     Raises:
-        ValueError: if it does not, if a layer works twice in a pass, or if the network does not take these inputs.
+        ValueError: if it is not so, if a layer works twice in a pass, or if the network does not take these inputs.
     """
     few = take(inputs, slice(0, 4))
-    names = wire.layers + wire.feeds
+    names = (*layers, *feeds)
     with evaluation_mode(model), torch.no_grad():
         try:
             before = seen(model, names, few, stop=False)
         except (RuntimeError, TypeError, IndexError) as why:
             raise ValueError(f"calibration must be inputs of the network, which says: {why}") from why
-        maker = model.get_submodule(wire.layers[-1])
-        axis = -1 if isinstance(maker, nn.Linear) else 1
-        m = len(maker.weight)
-        if not wire.feeds:
-            return
-        for chosen in {0, m // 2, m - 1}:
-            after = _disturbed(model, names, wire.layers, few, axis, chosen)
-            for name in wire.feeds:
-                reader = model.get_submodule(name)
-                moved = (before[name].input - after[name].input).abs()
-                moved = moved.movedim(-1 if isinstance(reader, nn.Linear) else 1, 0).flatten(1).amax(1)
-                where = moved.reshape(m, -1).amax(1)
-                other = torch.arange(m, device=where.device) != chosen
-                if (where[other] > 1e-6 * where.amax()).any():
-                    raise ValueError(
-                        f"feeds {name!r} does not read layer {wire.layers[0]!r} unit by unit: what stands between mixes "
-                        "its units, or adds another layer's"
-                    )
-        if not _reaches(model, names, wire, few, axis, before):
-            raise ValueError(
-                f"feeds {wire.feeds[0]!r} does not read layer {wire.layers[0]!r}: its inputs do not change"
-            )
+        if feeds:
+            _check_readers(model, layers, feeds, few, before)
 
 
-def _disturbed(model, names, layers, few, axis: int, chosen: int | None) -> dict[str, Seen]:
-    def shift(_module, _given, output):
+def _check_readers(model, layers, feeds, few, before: dict[str, Seen]) -> None:
+    names, axis = (*layers, *feeds), _axis(model, layers[-1])
+    m = before[layers[-1]].output.shape[axis]
+    mixes = (
+        f"does not read layer {layers[0]!r} unit by unit: what stands between mixes its units, or adds another layer's"
+    )
+    for unit in {0, m // 2, m - 1}:
+        after = _overridden(model, names, dict.fromkeys(layers, _shifted(axis, unit)), few)
+        for name in feeds:
+            moved = (before[name].input - after[name].input).abs().movedim(_axis(model, name), 0).flatten(1).amax(1)
+            moved = moved.reshape(m, -1).amax(1)
+            if (moved[torch.arange(m, device=moved.device) != unit] > 1e-6 * moved.amax()).any():
+                raise ValueError(f"feeds {name!r} {mixes}")
+    after = _overridden(model, names, dict.fromkeys(layers, _shifted(axis, None)), few)
+    for name in feeds:
+        if torch.equal(before[name].input, after[name].input):
+            raise ValueError(f"feeds {name!r} does not read layer {layers[0]!r}: its inputs do not change")
+    if isinstance(few, dict):  # of which examples rows are is not known where a mask leaves some out
+        return
+    alike = _overridden(model, names, dict.fromkeys(layers, lambda out: out[:1].expand_as(out)), few)
+    for name in feeds:
+        x = alike[name].input
+        if len(x) == examples(few) and not torch.allclose(x, x[:1].expand_as(x), rtol=1e-4, atol=1e-6):
+            raise ValueError(f"feeds {name!r} {mixes}")
+    _check_no_other(model, layers, feeds, few, before)
+
+
+def _check_no_other(model, layers, feeds, few, before: dict[str, Seen]) -> None:
+    """Refuse outputs that change with the units while what their readers give is held."""
+    held: dict[str, Callable] = {name: lambda _, name=name: before[name].output for name in feeds}
+    for name in layers:
+        held[name] = _shifted(_axis(model, name), None)
+    pairs = zip(tree_leaves(output_of(model, few)), tree_leaves(_with_outputs(model, held, few)), strict=True)
+    if any(isinstance(a, Tensor) and not torch.equal(a, b) for a, b in pairs):
+        raise ValueError(
+            f"feeds must name every layer that reads {layers[0]!r}: outputs change with its units while those of "
+            f"{', '.join(feeds)} are held; what reads them without a layer cannot follow"
+        )
+
+
+def _axis(model: nn.Module, name: str) -> int:
+    """Return the axis of a layer's inputs and outputs on which units stand."""
+    return -1 if isinstance(model.get_submodule(name), nn.Linear) else 1
+
+
+def _shifted(axis: int, unit: int | None) -> Callable[[Tensor], Tensor]:
+    """Return a function that raises one unit of an output far above all, or every unit."""
+
+    def shift(output: Tensor) -> Tensor:
         output = output.clone()
         place = output.movedim(axis, 0)
-        (place if chosen is None else place[chosen : chosen + 1]).add_(1 + 10 * output.abs().max())
+        (place if unit is None else place[unit : unit + 1]).add_(1 + 10 * output.abs().max())
         return output
 
-    handles = [model.get_submodule(name).register_forward_hook(shift) for name in layers]
+    return shift
+
+
+@contextmanager
+def _overriding(model: nn.Module, changes: dict[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
+    """Let named layers give what these functions make of their outputs."""
+    handles = [
+        model.get_submodule(name).register_forward_hook(lambda _module, _given, output, change=change: change(output))
+        for name, change in changes.items()
+    ]
     try:
-        return seen(model, names, few)
+        yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _reaches(model, names, wire: Connection, few, axis: int, before) -> bool:
-    after = _disturbed(model, names, wire.layers, few, axis, None)
-    return all(not torch.equal(before[n].input, after[n].input) for n in wire.feeds)
+def _overridden(model, names, changes: dict[str, Callable[[Tensor], Tensor]], few) -> dict[str, Seen]:
+    with _overriding(model, changes):
+        return seen(model, names, few)
+
+
+def _with_outputs(model, changes: dict[str, Callable[[Tensor], Tensor]], few):
+    with _overriding(model, changes):
+        return output_of(model, few)

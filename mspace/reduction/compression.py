@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import check_real
-from ..network.connections import Connection, connection_of, read
-from ..network.hooks import evaluation_mode, finite, leading, outputs_of, probe, seen, take
+from ..network.connections import Connection, connection_of, is_shown, read
+from ..network.hooks import drawn_inputs, evaluation_mode, finite, leading, outputs_of, probe, seen, take
 from ..network.layers import dense_at, put_columns, put_rows, read_columns, read_rows
 from ..network.modules import batch_norms
 from ..network.surgery import cut, exchange, plain, with_tail
@@ -35,6 +35,7 @@ class Site:
     wire: Connection
     teacher: nn.Module
     inputs: Any
+    trial: Any = None
 
     @property
     def rows(self) -> Tensor:
@@ -51,9 +52,9 @@ def site_of(model: nn.Module, layer, feeds, inputs, *, activation=None, norm=Non
     wire = connection_of(model, layer, feeds, activation=activation, norm=norm)
     teacher = model if teacher is None else teacher
     if inputs is None:
-        return Site(model, model, wire, teacher, None)
+        return Site(model, model, wire, teacher, None, _tried(model, wire))
     finite(inputs)
-    probe(model, wire, inputs)
+    probe(model, wire.layers, wire.feeds, inputs)
     at = leading(model, wire, inputs) if teacher is model else 0
     if not at:
         return Site(model, model, wire, teacher, inputs)
@@ -104,7 +105,8 @@ def compress(
 
     Raises:
         ValueError: for a reduction of another layer, a `feeds` that does not read the layer unit by unit, layers
-            used twice, or inputs that the network does not take; all but the first are seen with `calibration` alone
+            used twice, or inputs that the network does not take. The wiring is seen in a pass, without `calibration`
+            one with random inputs, where it is not an `nn.Sequential` that shows it
     """
     if not isinstance(reduction, Reduction):
         raise ValueError(f"reduction must be a Reduction, got {type(reduction).__name__}: see merge, prune and compose")
@@ -126,7 +128,9 @@ def reduced(site: Site, reduction: Reduction, inputs, *, ridge: float | None = N
         return _share(student, site, reduction, inputs, ridge)
     reduction = _rescaled(student, wire, reduction) if rescale else reduction
     cut(student, wire, reduction.kept, reduction.expand)
-    if inputs is not None:
+    if inputs is None:
+        _check_pass(student, wire, site.trial)
+    else:
         _check_pass(student, wire, inputs)
         for name in wire.feeds:
             reader = dense_at(student, name)
@@ -172,7 +176,23 @@ def _share(student: nn.Module, site: Site, reduction: Reduction, inputs, ridge: 
     return student
 
 
+def _tried(model: nn.Module, wire: Connection):
+    """Return drawn inputs by which the wiring was checked; None where the network shows it, or nothing shrinks."""
+    if not wire.feeds or is_shown(model, wire):
+        return None
+    inputs = drawn_inputs(model)
+    if inputs is None:
+        raise ValueError(
+            f"calibration must be given: whether {wire.feeds[0]!r} alone reads {wire.layers[0]!r}, and unit by unit, is "
+            f"seen in a pass, and no drawn inputs fit the {type(model).__name__}"
+        )
+    probe(model, wire.layers, wire.feeds, inputs)
+    return inputs
+
+
 def _check_pass(student: nn.Module, wire: Connection, inputs) -> None:
+    if inputs is None:
+        return
     with evaluation_mode(student), torch.no_grad():
         try:
             seen(student, wire.layers + wire.feeds, take(inputs, slice(0, 2)), stop=False)
