@@ -668,3 +668,29 @@ def test_bad_forecasters_are_named(answer, said):
     bad = lambda h, k: answer(k) if len(h) == 60 else h[-k:]  # noqa: E731
     with pytest.raises(ValueError, match=said):
         ms.rolling_origin(bad, [torch.ones(58), torch.ones(70)], 5, start=50)
+
+
+def test_multiples_of_the_period_are_no_period_and_white_noise_has_none():
+    """At multiples the peaks are as high but for chance; a peak of white noise is none."""
+    t = torch.arange(400, dtype=torch.float64)
+    for period in (7, 12):
+        found = [ms.dominant_period((2 * math.pi * t / period).sin() + 0.7 * noise(400, seed=s)) for s in range(20)]
+        assert sum(abs(f - period) <= 1 for f in found) >= 18
+    refused = 0
+    for seed in range(20):
+        try:
+            ms.dominant_period(noise(300, seed=seed))
+        except ValueError as why:
+            refused += "white noise" in str(why)
+    assert refused >= 18
+
+
+def test_a_forecasting_network_that_writes_into_its_windows_leaves_the_history():
+    class Centred(torch.nn.Linear):
+        def forward(self, x):
+            return super().forward(x.sub_(x.mean(1, keepdim=True)))
+
+    history = noise(30)
+    before = history.clone()
+    ms.forecast(Centred(10, 1).double(), history, 3, width=10)
+    assert torch.equal(history, before)

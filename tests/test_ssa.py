@@ -694,3 +694,11 @@ def test_bad_groups_are_refused(group):
     for f in (ssa.reconstruct, ssa.components, ssa.w_correlation, ssa.periods):
         with pytest.raises(ValueError, match="group must hold different indices from 0 to 19, got"):
             f(group)
+
+
+def test_a_motion_far_below_the_level_is_lost_with_a_word():
+    t = torch.arange(4000, dtype=torch.float64)
+    far = 6.4e6 + 0.005 * torch.sin(2 * math.pi * t / 100)
+    with pytest.warns(RuntimeWarning, match="take the mean off"):
+        ms.SSA.of(far, 200, rank=5, method="lanczos")
+    assert abs(ms.SSA.of(far - far.mean(), 200, rank=5).pairs()[0][2] - 100) < 0.1

@@ -145,7 +145,7 @@ def _evaluating(model) -> Iterator[None]:
 
 def _answer(model: Callable, window: Tensor) -> Tensor:
     """The model's horizon (B, p[, m]) for windows (B, h[, m]); (B,) and (B, m) count as one step."""
-    y = model(window)
+    y = model(window.clone())  # a network may write into what it is given
     real = isinstance(y, Tensor) and not y.is_complex()
     if not real or y.ndim == 0 or y.ndim > window.ndim or len(y) != len(window):
         got = f"{tuple(y.shape)} of {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
@@ -153,7 +153,11 @@ def _answer(model: Callable, window: Tensor) -> Tensor:
             f"model must map a batch of windows {tuple(window.shape)} to horizons (B, p), or (B, p, m) for m "
             f"series, got {got}"
         )
+    came = tuple(y.shape)
     y = y.unsqueeze(1) if y.ndim < window.ndim else y
     if y.shape[1] == 0 or y.shape[2:] != window.shape[2:]:
-        raise ValueError(f"model must answer in the {window.shape[2:]} channels of its input, got {tuple(y.shape)}")
+        raise ValueError(
+            f"model must answer windows {tuple(window.shape)} by (B, p) + {tuple(window.shape[2:])}, in the channels of its "
+            f"input, got {came}"
+        )
     return y

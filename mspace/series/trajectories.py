@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Integral, Real
+from statistics import NormalDist
 from typing import Literal, overload
 
 import numpy as np
@@ -122,11 +124,15 @@ def autocorrelation(series, max_lag: int | None = None) -> Tensor:
 
 
 def dominant_period(series, *, max_period: int | None = None) -> int:
-    """The lag, in samples, of the highest peak of the autocorrelation after its first negative value.
+    """Return the period of a series in samples: the first of the highest peaks of its autocorrelation.
 
-    The autocorrelation peaks at the period of the whole pattern even where a harmonic is the strongest line
-    of the spectrum, as in walking, whose strongest lines are a half and a quarter of a stride. A trend hides
-    it: take the trend off first.
+    Peaks are sought after the first negative value. The autocorrelation peaks at the period of the whole pattern even where
+    a harmonic is the strongest line of the spectrum, as in walking, whose strongest lines are a half and a quarter of a
+    stride. In noise the peaks at multiples of the period are as high as the first but for chance, so the first is taken that
+    is within two standard errors of the highest, 2 (1 - r^2) / sqrt(T). A trend hides it: take the trend off first.
+
+    Raises:
+        ValueError: where there is no peak, or none above what white noise has in 95 of 100 series
     """
     x = as_series(series, ndim=(1,))
     most = len(x) // 2 - 1 if max_period is None else check_int(max_period, "max_period", 2, max(2, len(x) - 2))
@@ -137,4 +143,14 @@ def dominant_period(series, *, max_period: int | None = None) -> int:
     peaks = peaks[peaks > below[0]] if len(below) else peaks[:0]
     if not len(peaks):
         raise ValueError(f"series has no period of up to {most} samples: remove a trend, or give a longer series")
-    return int(peaks[acf[peaks].argmax()])
+    at = int(peaks[acf[peaks].argmax()])
+    highest = float(acf[at])
+    chance = NormalDist().inv_cdf(1 - 0.05 / max(2, most)) * math.sqrt(len(x) - at) / len(x)
+    if highest < chance:
+        raise ValueError(
+            f"series has no period of up to {most} samples: its autocorrelation peaks at {highest:.2g}, and white noise "
+            f"of this length at up to {chance:.2g}; name the period where it is known"
+        )
+    near = peaks[acf[peaks] >= highest - 2 * (1 - highest**2) / math.sqrt(len(x))]
+    near = near[near < 1.5 * near[0]]  # a quick ripple has peaks on both sides of the first
+    return int(near[acf[near].argmax()])

@@ -25,7 +25,7 @@ class Vertical(ValueError):
 def shift(basis: np.ndarray) -> np.ndarray:
     """Z (r, r), whose eigenvalues are the roots of the series; least squares on basis[:-1] Z = basis[1:]."""
     if basis.shape[1] == 0:
-        raise ValueError("group is empty: name at least one component")
+        raise ValueError("group is empty: name at least one component; a series of zeros has none")
     _gap(basis[-1:])
     return np.linalg.lstsq(basis[:-1], basis[1:], rcond=None)[0]
 

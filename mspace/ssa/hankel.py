@@ -6,6 +6,7 @@ Sizes: m series of lengths N_j, window L, K_j = N_j - L + 1; the trajectory matr
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -141,9 +142,21 @@ def leading(x: HankelOperator, rank: int | None, method: str) -> tuple[np.ndarra
             left, values, _ = np.linalg.svd(x.dense(), full_matrices=False)
         floor = max(x.shape) * np.finfo(float).eps
     keep = values > floor * values.max(initial=0.0)
+    if floor == 1e-7 and any(_is_far(part) for part in x.parts):
+        warnings.warn(
+            "the mean of the series is more than a million times its spread, and components below 1e-7 of the first are not "
+            "seen: take the mean off the series, or method='svd'",
+            RuntimeWarning,
+            stacklevel=4,
+        )
     left, values = left[:, keep][:, :rank], values[keep][:rank]
     top = np.abs(left).argmax(0)
     return left * np.sign(left[top, np.arange(left.shape[1])]), values
+
+
+def _is_far(part: np.ndarray) -> bool:
+    """Return whether a series moves little beside its level, and by more than rounding."""
+    return bool((1e-13 * np.abs(part.mean(0)) < part.std(0)).any() and (part.std(0) < 1e-6 * np.abs(part.mean(0))).any())
 
 
 def _rooted(power: np.ndarray, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
