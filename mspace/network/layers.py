@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .modules import tensor_of
 from .weights import weight_of
 
-__all__ = ["dense_at", "fold", "patches", "put_columns", "put_rows", "read_columns", "read_rows", "targets"]
+__all__ = ["Dense", "dense_at", "fold", "patches", "put_columns", "put_rows", "read_columns", "read_rows", "targets"]
 
 Dense = nn.Linear | nn.Conv1d | nn.Conv2d
 
