@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ..checks import layer_names
 from .facts import has_hooks
-from .layers import Dense, fold, read_rows
 from .modules import find_module, leaves_of
 from .symmetry import Symmetry, symmetry_of
+from .weights import Dense, fold, read_rows
 
 __all__ = ["Connection", "DescribesItself", "HiddenUnits", "connection_of", "is_shown", "read", "rows_of"]
 
@@ -103,12 +103,10 @@ def read(model: nn.Module, layers: Sequence[str], norms: Sequence[str | None]) -
     return torch.cat(parts, 1)
 
 
-def is_shown(model: nn.Module, connection: Connection) -> bool:
+def is_shown(model: nn.Module, layers: Sequence[str], feeds: Sequence[str]) -> bool:
     """Return whether the network is a sequence of modules that shows what stands between the layers and their readers."""
     sequence = isinstance(model, nn.Sequential)
-    return sequence and all(
-        modules_between(model, made, name) is not None for made in connection.layers for name in connection.feeds
-    )
+    return sequence and all(modules_between(model, made, name) is not None for made in layers for name in feeds)
 
 
 def connection_of(
@@ -127,7 +125,8 @@ def connection_of(
         activation: what stands between, where the network does not show it
         norm: names of the batch normalisations after the layers, likewise
     """
-    layers, readers = _names(layer, "layer"), () if feeds is None else _names(feeds, "feeds")
+    layers = _names(layer, "layer")
+    readers = tuple[str, ...]() if feeds is None else _names(feeds, "feeds")
     if any(name in layers for name in readers):
         raise ValueError(
             f"feeds must be a layer that reads {layers[0]!r}, got {readers[0]!r}, which is that layer itself"

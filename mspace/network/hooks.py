@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from .connections import Connection
+from .connections import Connection, is_shown
 from .loss import FAILURES
 
 __all__ = [
     "Seen",
     "batches",
+    "check_wiring",
     "drawn_inputs",
     "evaluation_mode",
     "examples",
@@ -226,6 +227,22 @@ def _shapes(layer: nn.Module) -> Iterator[tuple[int, ...]]:
             yield (4, size)
         elif isinstance(layer, (nn.Conv1d, nn.Conv2d)):
             yield (4, layer.in_channels, *[size] * len(layer.kernel_size))
+
+
+def check_wiring(model: nn.Module, layers: Sequence[str], feeds: Sequence[str]) -> Tensor | dict[str, Tensor] | None:
+    """Return random inputs with which the readers of a layer were seen to be those named; None where these need no pass.
+
+    No pass is needed in an `nn.Sequential`, which shows what stands between. Where no random inputs fit, nothing is seen.
+
+    Raises:
+        ValueError: for readers that are not as said, see `probe`
+    """
+    if not feeds or is_shown(model, layers, feeds):
+        return None
+    inputs = drawn_inputs(model)
+    if inputs is not None:
+        probe(model, layers, feeds, inputs)
+    return inputs
 
 
 def probe(model: nn.Module, layers: Sequence[str], feeds: Sequence[str], inputs) -> None:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from ..checks import check_real
 from ..network.connections import Connection, connection_of, is_shown, read
-from ..network.hooks import drawn_inputs, evaluation_mode, finite, leading, outputs_of, probe, seen, take
-from ..network.layers import dense_at, put_columns, put_rows, read_columns, read_rows
+from ..network.hooks import check_wiring, evaluation_mode, finite, leading, outputs_of, probe, seen, take
 from ..network.modules import batch_norms
 from ..network.surgery import cut, exchange, plain, with_tail
+from ..network.weights import dense_at, put_columns, put_rows, read_columns, read_rows
 from .least_squares import fit_layer
 from .reductions import Reduction, merge
 from .shared import SharedRows
@@ -184,15 +184,12 @@ def _share(student: nn.Module, site: Site, reduction: Reduction, inputs, ridge: 
 
 def _tried(model: nn.Module, connection: Connection):
     """Return drawn inputs by which the wiring was checked; None where the network shows it, or nothing shrinks."""
-    if not connection.feeds or is_shown(model, connection):
-        return None
-    inputs = drawn_inputs(model)
-    if inputs is None:
+    inputs = check_wiring(model, connection.layers, connection.feeds)
+    if inputs is None and connection.feeds and not is_shown(model, connection.layers, connection.feeds):
         raise ValueError(
             f"calibration must be given: whether {connection.feeds[0]!r} alone reads {connection.layers[0]!r}, and unit by "
             f"unit, is seen in a pass, and no random inputs that were tried fit the {type(model).__name__}"
         )
-    probe(model, connection.layers, connection.feeds, inputs)
     return inputs
 
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from .._linalg import factor_psd
 from ..checks import check_callable, check_finite, check_fraction, check_generator, check_int
 from ..metrics.tests import merge_test
-from ..network.layers import dense_at, read_columns
 from ..network.surgery import plain
 from ..network.symmetry import Symmetry, symmetry_of
+from ..network.weights import dense_at, read_columns
 from .compression import Site, free_like, site_of
 from .greedy import backward_elimination, forward_selection
 from .least_squares import Moments, moments_of

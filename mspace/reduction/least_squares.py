@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..network.hooks import batches, evaluation_mode, hold_out, seen
-from ..network.layers import patches, targets
+from ..network.weights import patches, targets
 
 __all__ = ["Moments", "fit_layer", "moments_of"]
 
