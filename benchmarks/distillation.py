@@ -23,7 +23,7 @@ from kit.tables import TextTable
 from mspace.distillation import distill, drop_neurons, mean_only, temper
 from mspace.distillation.carry import carried
 from mspace.models import HTNet, mlp, regions, with_projection
-from mspace.network.units import units_of
+from mspace.network.surgery import units_of
 
 ADAM = partial(torch.optim.Adam, lr=1e-2)
 SHARES = (0.05, 0.2, 1.0)

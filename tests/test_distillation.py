@@ -21,7 +21,7 @@ from mspace.distillation import (
 from mspace.distillation.students import SoftTargetLoss, teacher_outputs
 from mspace.models import mlp
 from mspace.network.parameters import flatten, positions, unflatten
-from mspace.network.units import units_of
+from mspace.network.surgery import units_of
 from mspace.posterior import Block, GaussianPosterior, laplace, variational
 from mspace.posterior.variational.families import kl_divergence
 

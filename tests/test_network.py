@@ -216,3 +216,12 @@ def test_what_was_seen_is_not_written_over():
 
     x = torch.randn(5, 4, generator=seeded())
     assert torch.equal(seen(Adds(), ["a", "b"], x)["a"].input, x)
+
+
+@pytest.mark.parametrize("case", ["residual", "two readers"])
+def test_neurons_that_others_read_cannot_be_dropped(case):
+    net = WRONG[case]
+    x = torch.randn(30, 4, generator=seeded())
+    posterior = ms.laplace(net, (x, torch.arange(30) % 2), F.cross_entropy)
+    with pytest.raises(ValueError, match=r"^feeds .*reads? "):
+        ms.drop_neurons(posterior, "a", "b", [0, 1])

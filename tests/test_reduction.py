@@ -11,7 +11,7 @@ from mspace import bootstrap, fit, seeded
 from mspace.clustering import KMeans
 from mspace.metrics import wasserstein2
 from mspace.models import OrthogonalAutoencoder, mlp
-from mspace.network.hooks import halves, seen
+from mspace.network.hooks import hold_out, seen
 from mspace.reduction import (
     Reduction,
     backward_elimination,
@@ -604,7 +604,7 @@ def test_refinement_finds_the_network_that_is_there():
 def test_refinement_stops_where_it_no_longer_helps_held_out_inputs():
     teacher, start, few = dense(20, 12, 2), dense(20, 6, 2, seed=5), normal(30, 20)
     found = match(start, teacher, ("0", "2"), few, feeds=("2",), steps=200)
-    _, held = halves(few)
+    _, held = hold_out(few)
     errors = [discrepancy(m, teacher, held, feeds=("2",)) for m in (start, found)]
     assert errors[1] < errors[0]
     for steps in range(10, 90, 10):

@@ -12,8 +12,7 @@ from ..checks import check_indices, check_int
 from ..network.connections import sequences
 from ..network.modules import copied, is_parametrized
 from ..network.parameters import positions
-from ..network.surgery import exchange
-from ..network.units import Units, units_of
+from ..network.surgery import Units, exchange, units_of
 from ..posterior.gaussian import GaussianPosterior
 from .carry import carried, distance, must_be_posterior
 

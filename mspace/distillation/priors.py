@@ -12,8 +12,7 @@ from ..network.connections import modules_between
 from ..network.hooks import evaluation_mode, seen
 from ..network.modules import copied
 from ..network.parameters import flatten, unflatten
-from ..network.surgery import exchange
-from ..network.units import units_of
+from ..network.surgery import exchange, units_of
 from ..posterior.gaussian import Block, GaussianPosterior, merged
 from .carry import must_be_posterior
 

@@ -1,4 +1,4 @@
-"""Where the units of a layer are made, which layers read them, and what stands between."""
+"""Which layers make some hidden units, which read them, and what stands between."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ..checks import layer_names
 from .facts import has_hooks
-from .layers import fold, read_rows
 from .modules import find_module, leaves_of
 from .symmetry import Symmetry, symmetry_of
+from .weights import Dense, fold, read_rows
 
 __all__ = ["Connection", "DescribesItself", "HiddenUnits", "connection_of", "is_shown", "read", "rows_of"]
 
@@ -77,10 +77,11 @@ class DescribesItself(Protocol):
 
 
 def rows_of(model: nn.Module, layer: str | Sequence[str], *, norm: str | Sequence[str] | None = None) -> Tensor:
-    """The neurons of a layer with their biases, (m, n+1), float64: what `merge`, `prune` and `compose` reduce.
+    """Return the neurons of a layer with their biases, (m, n+1), float64: what `merge`, `prune` and `compose` reduce.
 
     Kernels of convolutions are flattened. Several layers whose units belong together, as the two of a gated block,
-    stand side by side. A batch normalisation that follows is folded in.
+    stand side by side. A batch normalisation that follows, and is shown or named, is folded in: this is what the network
+    computes. ``weight_of(bias=True)`` and ``.neurons(bias=True)`` give the weights without it.
 
     Args:
         model: any module
@@ -92,7 +93,7 @@ def rows_of(model: nn.Module, layer: str | Sequence[str], *, norm: str | Sequenc
 
 
 def read(model: nn.Module, layers: Sequence[str], norms: Sequence[str | None]) -> Tensor:
-    """Rows of the layers side by side, each with its normalisation folded in."""
+    """Return the rows of the layers side by side, each with its normalisation folded in."""
     parts = []
     for name, norm in zip(layers, norms):
         rows = read_rows(_dense(model, name, "layer"))
@@ -102,36 +103,49 @@ def read(model: nn.Module, layers: Sequence[str], norms: Sequence[str | None]) -
     return torch.cat(parts, 1)
 
 
-def is_shown(model: nn.Module, wire: Connection) -> bool:
+def is_shown(model: nn.Module, layers: Sequence[str], feeds: Sequence[str]) -> bool:
     """Return whether the network is a sequence of modules that shows what stands between the layers and their readers."""
     sequence = isinstance(model, nn.Sequential)
-    return sequence and all(
-        modules_between(model, made, name) is not None for made in wire.layers for name in wire.feeds
-    )
+    return sequence and all(modules_between(model, made, name) is not None for made in layers for name in feeds)
 
 
-def connection_of(model: nn.Module, layer, feeds=None, *, activation=None, norm=None) -> Connection:
-    """Everything about the wiring that can be said before data are seen."""
-    layers, feeds = _names(layer, "layer"), () if feeds is None else _names(feeds, "feeds")
-    if set(layers) & set(feeds):
+def connection_of(
+    model: nn.Module,
+    layer: str | Sequence[str],
+    feeds: str | Sequence[str] | None = None,
+    *,
+    activation: nn.Module | Callable[[Tensor], Tensor] | None = None,
+    norm: str | Sequence[str] | None = None,
+) -> Connection:
+    """Return what is known of a layer and its readers before data are seen, or refuse names that do not fit.
+
+    Args:
+        model: any module
+        layer, feeds: names of the layers that make the units and of those that read them
+        activation: what stands between, where the network does not show it
+        norm: names of the batch normalisations after the layers, likewise
+    """
+    layers = _names(layer, "layer")
+    readers = tuple[str, ...]() if feeds is None else _names(feeds, "feeds")
+    if any(name in layers for name in readers):
         raise ValueError(
-            f"feeds must be a layer that reads {layers[0]!r}, got {feeds[0]!r}, which is that layer itself"
+            f"feeds must be a layer that reads {layers[0]!r}, got {readers[0]!r}, which is that layer itself"
         )
-    wire = Connection(layers, feeds, _norms(model, layers, norm))
-    m, readers = len(read(model, layers, wire.norms)), {name: _dense(model, name, "feeds") for name in feeds}
-    check_alone(model, layers + feeds)
-    orders = [modules_between(model, made, name) for made in layers for name in feeds]  # says where one comes too early
-    for name, reader in readers.items():
+    connection = Connection(layers, readers, _norms(model, layers, norm))
+    m, dense = len(read(model, layers, connection.norms)), {name: _dense(model, name, "feeds") for name in readers}
+    check_alone(model, layers + readers)
+    all_between = [modules_between(model, made, name) for made in layers for name in readers]  # refuses a wrong order
+    for name, reader in dense.items():
         width = reader.weight.shape[1]
         if width % m or (width != m and not isinstance(reader, nn.Linear)):
             raise ValueError(f"feeds {name!r} reads {width} units, but layer {layers[0]!r} has {m}")
-    between = orders[0] if feeds and len(layers) == 1 else None
+    between = all_between[0] if readers and len(layers) == 1 else None
     if between is None:
         found = _symmetry(activation, []) if activation is not None and len(layers) == 1 else Symmetry()
-        return replace(wire, activation=activation, symmetry=_allowed(found, model, wire))
-    own = [module for name, module in between if name not in wire.norms]
-    known = _activation(own, layers[0], feeds[0]) if activation is None else activation
-    return replace(wire, activation=known, symmetry=_allowed(_symmetry(known, own), model, wire))
+        return replace(connection, activation=activation, symmetry=_allowed(found, model, connection))
+    own = [module for name, module in between if name not in connection.norms]
+    known = _activation(own, layers[0], readers[0]) if activation is None else activation
+    return replace(connection, activation=known, symmetry=_allowed(_symmetry(known, own), model, connection))
 
 
 def _names(given, what: str) -> tuple[str, ...]:
@@ -141,7 +155,7 @@ def _names(given, what: str) -> tuple[str, ...]:
     return names
 
 
-def _dense(model: nn.Module, name: str, what: str) -> nn.Module:
+def _dense(model: nn.Module, name: str, what: str) -> Dense:
     layer = find_module(model, name, what, *DENSE)
     if getattr(layer, "groups", 1) != 1:
         raise ValueError(
@@ -151,7 +165,7 @@ def _dense(model: nn.Module, name: str, what: str) -> nn.Module:
 
 
 def check_alone(model: nn.Module, names: tuple[str, ...]) -> None:
-    """No layer that changes its shape may stand in two places, nor its weights."""
+    """Refuse layers that stand in two places, or share weights: one that changes its shape must stand alone."""
     for name in names:
         own = {id(p) for p in model.get_submodule(name).parameters()}
         places = [n.rpartition(".")[0] for n, p in model.named_parameters(remove_duplicate=False) if id(p) in own]
@@ -163,7 +177,7 @@ def check_alone(model: nn.Module, names: tuple[str, ...]) -> None:
             )
 
 
-def _norms(model: nn.Module, layers: tuple[str, ...], norm) -> tuple[str | None, ...]:
+def _norms(model: nn.Module, layers: tuple[str, ...], norm: str | Sequence[str] | None) -> tuple[str | None, ...]:
     if norm is not None:
         norms = _names(norm, "norm")
         if len(norms) != len(layers):
@@ -174,7 +188,7 @@ def _norms(model: nn.Module, layers: tuple[str, ...], norm) -> tuple[str | None,
 
 
 def _after(model: nn.Module, layer: str) -> tuple[str | None, nn.Module | None]:
-    """What comes next in a sequential network; nothing where its order is not known."""
+    """Return what comes next in a sequential network, by name; nothing where its order is not known."""
     for leaves in sequences(model, layer):
         names = [n for n, _ in leaves]
         if layer in names and names.index(layer) + 1 < len(leaves):
@@ -183,7 +197,7 @@ def _after(model: nn.Module, layer: str) -> tuple[str | None, nn.Module | None]:
 
 
 def modules_between(model: nn.Module, layer: str, feeds: str) -> list[tuple[str, nn.Module]] | None:
-    """The modules from one layer to the other in a sequential network, None where its order is not known."""
+    """Return the modules between two layers of a sequential network, None where its order is not known."""
     for leaves in sequences(model, layer):
         names = [n for n, _ in leaves]
         if layer in names and feeds in names:
@@ -227,8 +241,8 @@ def _symmetry(activation, between: list[nn.Module]) -> Symmetry:
     return found
 
 
-def _allowed(found: Symmetry, model: nn.Module, wire: Connection) -> Symmetry:
-    """Signs about a centre need a bias to make them good, the same at every place."""
-    readers = [model.get_submodule(name) for name in wire.feeds]
+def _allowed(found: Symmetry, model: nn.Module, connection: Connection) -> Symmetry:
+    """Return the symmetry without signs about a centre where no bias makes them good, the same at every place."""
+    readers = [model.get_submodule(name) for name in connection.feeds]
     sound = all(isinstance(r, nn.Linear) and r.bias is not None for r in readers)
     return found if found.centre == 0 or sound else replace(found, signs=False, centre=0.0)

@@ -1,4 +1,4 @@
-"""What the layers of a network read and give on some inputs, in evaluation mode."""
+"""Inputs and outputs of the layers of a network on some data, and whether these show the wiring that a user states."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from .connections import Connection
+from .connections import Connection, is_shown
 from .loss import FAILURES
 
 __all__ = [
     "Seen",
     "batches",
+    "check_wiring",
     "drawn_inputs",
     "evaluation_mode",
     "examples",
     "finite",
-    "halves",
+    "hold_out",
     "leading",
     "output_of",
     "outputs_of",
@@ -41,7 +42,7 @@ class _Enough(Exception):
 
 @dataclass
 class Seen:
-    """The input and the output of a layer in one pass."""
+    """What a layer read and gave in one pass: its input and output."""
 
     input: Tensor
     output: Tensor
@@ -49,7 +50,7 @@ class Seen:
 
 @contextmanager
 def evaluation_mode(*models: nn.Module):
-    """Evaluation mode for a while, each module then as it was."""
+    """Put networks into evaluation mode for a while, and each module back into its own."""
     flags = [(m, m.training) for model in models for m in model.modules()]
     for m, _ in flags:
         m.training = False
@@ -61,7 +62,7 @@ def evaluation_mode(*models: nn.Module):
 
 
 def output_of(model: nn.Module, inputs):
-    """The model's answer to a tensor, a tuple of arguments or a dictionary of them."""
+    """Return the output for a tensor, a tuple of arguments or a dictionary of them."""
     if isinstance(inputs, dict):
         return model(**inputs)
     return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
@@ -71,7 +72,11 @@ def output_of(model: nn.Module, inputs):
 def recorded(module: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """Yield a list to which each call of the module adds its input and its output."""
     calls: list[tuple[Tensor, Tensor]] = []
-    handle = module.register_forward_hook(lambda _, given, output: calls.append((given[0].clone(), output.clone())))
+
+    def record(_module, given, output):
+        calls.append((given[0].clone(), output.clone()))
+
+    handle = module.register_forward_hook(record)
     try:
         yield calls
     finally:
@@ -79,7 +84,7 @@ def recorded(module: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
 
 
 def seen(model: nn.Module, names: Sequence[str], inputs, *, stop: bool = True) -> dict[str, Seen]:
-    """What the named layers read and answer; the pass ends when all have, unless `stop` is False.
+    """Return inputs and outputs of the named layers in one pass, which ends with the last of them, unless `stop` is False.
 
     Where the inputs are a dictionary with an `attention_mask`, dense layers, which treat places one by one, are seen
     at the places where it is not 0: what fills up short sentences is no data.
@@ -113,30 +118,27 @@ def seen(model: nn.Module, names: Sequence[str], inputs, *, stop: bool = True) -
 
 
 def _unfilled(given: Tensor, output: Tensor, there: Tensor) -> Seen:
-    """Rows of places that are there, (P, n), where the layer has places (N, T, n) at all."""
+    """Keep the rows of places that are there, (P, n), where the layer has places (N, T, n) at all."""
     if given.ndim != 3 or given.shape[:2] != there.shape:
         return Seen(given, output)
     return Seen(given[there != 0], output[there != 0])
 
 
-def leading(model: nn.Module, wire: Connection, inputs) -> int:
-    """How many modules of a sequential network stand before the layers, none where it is not one.
-
-    What they answer does not change when the layers shrink, and is asked once: often it is most of a pass.
-    """
+def leading(model: nn.Module, connection: Connection, inputs) -> int:
+    """Return how many modules of a sequential network stand before the layers, 0 where it is not one."""
     if type(model) is not nn.Sequential or not isinstance(inputs, Tensor):
         return 0
-    return min(list(model._modules).index(name.partition(".")[0]) for name in wire.layers)
+    return min(list(model._modules).index(name.partition(".")[0]) for name in connection.layers)
 
 
 def outputs_of(model: nn.Module, inputs: Tensor) -> Tensor:
-    """The model's answers to all inputs, at rest."""
+    """Return the outputs for all inputs, in evaluation mode."""
     with evaluation_mode(model), torch.no_grad():
         return torch.cat([model(part) for part in batches(inputs)])
 
 
 def examples(inputs) -> int:
-    """How many there are."""
+    """Return how many examples the inputs hold."""
     tensors = [t for t in _parts(inputs) if isinstance(t, Tensor) and t.ndim > 0]
     if not tensors or len({len(t) for t in tensors}) > 1 or len(tensors[0]) == 0:
         raise ValueError(
@@ -147,7 +149,7 @@ def examples(inputs) -> int:
 
 
 def finite(inputs) -> None:
-    """Refuses inputs that are not."""
+    """Refuse inputs with NaN or infinity."""
     examples(inputs)
     for t in _parts(inputs):
         if not isinstance(t, Tensor) or not t.is_floating_point() or torch.isfinite(t.sum()):
@@ -157,7 +159,7 @@ def finite(inputs) -> None:
 
 
 def take(inputs, index):
-    """Some of the examples."""
+    """Return the examples of an index or a slice."""
     if isinstance(inputs, dict):
         return {k: v[index] if isinstance(v, Tensor) and v.ndim else v for k, v in inputs.items()}
     if isinstance(inputs, (tuple, list)):
@@ -172,13 +174,16 @@ def _parts(inputs) -> list:
 
 
 def batches(inputs, size: int = BATCH) -> Iterator:
-    """The examples in order, `size` at a time."""
+    """Yield the examples in order, `size` at a time."""
     for start in range(0, examples(inputs), size):
         yield take(inputs, slice(start, start + size))
 
 
-def halves(inputs):
-    """Four fifths to fit and one to choose by, in runs, as neighbours may overlap; none to choose by below ten."""
+def hold_out(inputs):
+    """Return four fifths of the inputs to fit, and the rest to choose by, which is None for fewer than ten examples.
+
+    Both are made of up to ten runs, as neighbours may overlap.
+    """
     n = examples(inputs)
     if n < 10:
         return inputs, None
@@ -222,6 +227,22 @@ def _shapes(layer: nn.Module) -> Iterator[tuple[int, ...]]:
             yield (4, size)
         elif isinstance(layer, (nn.Conv1d, nn.Conv2d)):
             yield (4, layer.in_channels, *[size] * len(layer.kernel_size))
+
+
+def check_wiring(model: nn.Module, layers: Sequence[str], feeds: Sequence[str]) -> Tensor | dict[str, Tensor] | None:
+    """Return random inputs with which the readers of a layer were seen to be those named; None where these need no pass.
+
+    No pass is needed in an `nn.Sequential`, which shows what stands between. Where no random inputs fit, nothing is seen.
+
+    Raises:
+        ValueError: for readers that are not as said, see `probe`
+    """
+    if not feeds or is_shown(model, layers, feeds):
+        return None
+    inputs = drawn_inputs(model)
+    if inputs is not None:
+        probe(model, layers, feeds, inputs)
+    return inputs
 
 
 def probe(model: nn.Module, layers: Sequence[str], feeds: Sequence[str], inputs) -> None:

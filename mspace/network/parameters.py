@@ -19,7 +19,7 @@ STRUCTURES = ("full", "layer", "neuron", "diagonal")
 
 
 def flatten(model: nn.Module) -> Tensor:
-    """The parameters in the order of ``named_parameters``, (p,), float64 on the CPU."""
+    """Return the parameters in the order of ``named_parameters``, (p,), float64 on the CPU."""
     parts = [p.detach().to("cpu", torch.float64).reshape(-1) for p in model.parameters()]
     if not parts:
         raise ValueError("model has no parameters")
@@ -27,7 +27,7 @@ def flatten(model: nn.Module) -> Tensor:
 
 
 def unflatten(model: nn.Module, vector: Tensor) -> dict[str, Tensor]:
-    """By name, views of a vector (..., p), each (..., *shape)."""
+    """Return, by name, views of a vector (..., p), each (..., *shape)."""
     named = dict(model.named_parameters())
     parts = vector.split([p.numel() for p in named.values()], dim=-1)
     return {k: v.unflatten(-1, p.shape) if p.ndim else v[..., 0] for (k, p), v in zip(named.items(), parts)}
@@ -63,7 +63,7 @@ def positions(model: nn.Module, layers: str | Sequence[str] | None = None, *, fr
 def blocks_of(
     model: nn.Module, structure: str, layers: str | Sequence[str] | None = None, *, frozen: bool = False
 ) -> list[Tensor]:
-    """The positions that share a covariance, as batches of blocks of one size, each (k, b).
+    """Return the positions that share a covariance, as batches of blocks of one size, each (k, b).
 
     Args:
         structure: "full", one block of all; "layer", a block for the parameters of each module; "neuron", one for
@@ -90,7 +90,7 @@ def blocks_of(
 
 
 class Reader(nn.Module):
-    """A layer's neurons as the answer of a module, so that parameters can be swapped in."""
+    """A module whose output is the neurons of a layer, so that other parameters can be put in."""
 
     def __init__(self, model: nn.Module, layer: str | Sequence[str], axis: int, bias: bool = False):
         super().__init__()
@@ -101,13 +101,13 @@ class Reader(nn.Module):
         return live_weight_of(self.model, self.layer, self.axis, self.bias)
 
     def at(self, vector: Tensor) -> Tensor:
-        """The neurons (m, n) when the parameters are a vector (p,)."""
+        """Return the neurons (m, n) when the parameters are a vector (p,)."""
         return functional_call(self, {f"model.{k}": v for k, v in unflatten(self.model, vector).items()}, ())
 
     def places(self) -> Tensor | None:
-        """Which parameter each number of the layer is, (m, n), or None where some are made from parameters.
+        """Return which parameter each number of the layer is, (m, n), or None where some are made from several, or constant.
 
-        Numbers that are parameters repeat whatever stands in their places, so places are put there.
+        The positions themselves are put in as parameters: numbers that are parameters then show their positions.
         """
         count = torch.arange(1.0, len(flatten(self.model)) + 1, dtype=torch.float64)
         with torch.no_grad():

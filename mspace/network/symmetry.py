@@ -1,4 +1,4 @@
-"""What may be done to the units of a layer without changing the network: found by asking the activation."""
+"""Which changes of the units of a layer leave the network the same, found from values of the activation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Symmetry:
 
 
 def symmetry_of(activation: nn.Module | Callable[[Tensor], Tensor]) -> Symmetry:
-    """The symmetries of an activation, in evaluation mode, from its values between -9 and 9.
+    """Return the symmetries of an activation, in evaluation mode, from its values between -9 and 9.
 
     Nothing is registered, so a function of one's own is as good as torch's. One with a trained number is taken
     to have no symmetry but permutations: members may differ in it.

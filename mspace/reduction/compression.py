@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from ..checks import check_real
 from ..network.connections import Connection, connection_of, is_shown, read
-from ..network.hooks import drawn_inputs, evaluation_mode, finite, leading, outputs_of, probe, seen, take
-from ..network.layers import dense_at, put_columns, put_rows, read_columns, read_rows
+from ..network.hooks import check_wiring, evaluation_mode, finite, leading, outputs_of, probe, seen, take
 from ..network.modules import batch_norms
 from ..network.surgery import cut, exchange, plain, with_tail
+from ..network.weights import dense_at, put_columns, put_rows, read_columns, read_rows
 from .least_squares import fit_layer
 from .reductions import Reduction, merge
 from .shared import SharedRows
@@ -26,13 +26,19 @@ __all__ = ["Site", "compress", "free_like", "reduced", "site_of"]
 class Site:
     """A layer that is to be reduced, the teacher whose outputs are fitted, and inputs to fit them by.
 
-    Of a sequential network the tail from the layer on, with the outputs of the modules before it as inputs: these do
-    not change when the layer shrinks, and often they are most of a pass.
+    Attributes:
+        model: the network
+        tail: of a sequential network what stands from the layer on, else the network itself. What the modules before
+            give does not change when the layer shrinks, and often is most of a pass
+        connection: the layer and what reads it
+        teacher: the network, or its tail, whose outputs are fitted
+        inputs: of the tail
+        trial: random inputs that the wiring was seen with, where there are no others
     """
 
-    whole: nn.Module
     model: nn.Module
-    wire: Connection
+    tail: nn.Module
+    connection: Connection
     teacher: nn.Module
     inputs: Any
     trial: Any = None
@@ -40,25 +46,25 @@ class Site:
     @property
     def rows(self) -> Tensor:
         """The neurons with their biases, (m, n+1)."""
-        return read(self.model, self.wire.layers, self.wire.norms)
+        return read(self.tail, self.connection.layers, self.connection.norms)
 
     def joined(self, student: nn.Module) -> nn.Module:
-        """Return the whole network with this in the place of `model`."""
-        return student if self.whole is self.model else with_tail(self.whole, student)
+        """Return the network with another tail."""
+        return student if self.model is self.tail else with_tail(self.model, student)
 
 
 def site_of(model: nn.Module, layer, feeds, inputs, *, activation=None, norm=None, teacher=None) -> Site:
     """Check the wiring, with inputs by a pass through the network, and split off what stands before the layer."""
-    wire = connection_of(model, layer, feeds, activation=activation, norm=norm)
+    connection = connection_of(model, layer, feeds, activation=activation, norm=norm)
     teacher = model if teacher is None else teacher
     if inputs is None:
-        return Site(model, model, wire, teacher, None, _tried(model, wire))
+        return Site(model, model, connection, teacher, None, _tried(model, connection))
     finite(inputs)
-    probe(model, wire.layers, wire.feeds, inputs)
-    at = leading(model, wire, inputs) if teacher is model else 0
+    probe(model, connection.layers, connection.feeds, inputs)
+    at = leading(model, connection, inputs) if teacher is model else 0
     if not at:
-        return Site(model, model, wire, teacher, inputs)
-    return Site(model, model[at:], wire, model[at:], outputs_of(model[:at], inputs))
+        return Site(model, model, connection, teacher, inputs)
+    return Site(model, model[at:], connection, model[at:], outputs_of(model[:at], inputs))
 
 
 def compress(
@@ -115,7 +121,7 @@ def compress(
     m, n = site.rows.shape
     if len(reduction.expand) != m or reduction.kept.shape[1] != n:
         raise ValueError(
-            f"reduction must be of the {m} rows of {n} numbers of {site.wire.layers[0]!r}, got one of "
+            f"reduction must be of the {m} rows of {n} numbers of {site.connection.layers[0]!r}, got one of "
             f"{len(reduction.expand)} rows of {reduction.kept.shape[1]}: pass rows_of(model, layer)"
         )
     return site.joined(reduced(site, reduction, site.inputs, ridge=ridge, rescale=rescale))
@@ -123,16 +129,16 @@ def compress(
 
 def reduced(site: Site, reduction: Reduction, inputs, *, ridge: float | None = None, rescale: bool = True) -> nn.Module:
     """Return the site's network with the reduction made, fitted to its teacher on these inputs, if any."""
-    student, wire = plain(site.model, site.wire), site.wire
-    if not wire.feeds:
+    student, connection = plain(site.tail, site.connection), site.connection
+    if not connection.feeds:
         return _share(student, site, reduction, inputs, ridge)
-    reduction = _rescaled(student, wire, reduction) if rescale else reduction
-    cut(student, wire, reduction.kept, reduction.expand)
+    reduction = _rescaled(student, connection, reduction) if rescale else reduction
+    cut(student, connection, reduction.kept, reduction.expand)
     if inputs is None:
-        _check_pass(student, wire, site.trial)
+        _check_pass(student, connection, site.trial)
     else:
-        _check_pass(student, wire, inputs)
-        for name in wire.feeds:
+        _check_pass(student, connection, inputs)
+        for name in connection.feeds:
             reader = dense_at(student, name)
             start = read_columns(reader, len(reduction))
             theta, bias = fit_layer(student, site.teacher, name, inputs, start.flatten(0, 1), ridge)
@@ -140,31 +146,31 @@ def reduced(site: Site, reduction: Reduction, inputs, *, ridge: float | None = N
     return student
 
 
-def _rescaled(student: nn.Module, wire: Connection, reduction: Reduction) -> Reduction:
+def _rescaled(student: nn.Module, connection: Connection, reduction: Reduction) -> Reduction:
     """Return averages of clusters in the scale that the activation leaves free; other reductions as they are."""
     labels = reduction.assignment
-    rows = read(student, wire.layers, [None] * len(wire.layers))
+    rows = read(student, connection.layers, [None] * len(connection.layers))
     group = reduction.expand
     plain_mean = labels is not None and (group.sum(1) == 1).all() and (group.sum(0) > 0).all()
     if not plain_mean or not torch.allclose(
         group.T @ rows / group.sum(0)[:, None], reduction.kept, rtol=1e-6, atol=1e-9
     ):
         return reduction
-    columns = torch.cat([read_columns(dense_at(student, name), len(rows)).flatten(1) for name in wire.feeds], 1)
-    return merge(rows, labels, activation=free_like(wire), weights=columns.square().sum(1))
+    columns = torch.cat([read_columns(dense_at(student, name), len(rows)).flatten(1) for name in connection.feeds], 1)
+    return merge(rows, labels, activation=free_like(connection), weights=columns.square().sum(1))
 
 
-def free_like(wire: Connection) -> nn.Module | None:
+def free_like(connection: Connection) -> nn.Module | None:
     """Return an activation with the scales and signs that are free between the layers, pooling counted."""
     like = {(False, False): None, (True, True): nn.Identity(), (True, False): nn.ReLU(), (False, True): nn.Tanh()}
-    return like[wire.symmetry.scales, wire.symmetry.signs]
+    return like[connection.symmetry.scales, connection.symmetry.signs]
 
 
 def _share(student: nn.Module, site: Site, reduction: Reduction, inputs, ridge: float | None) -> nn.Module:
     """Give an output layer the same shape with fewer rows."""
-    if len(site.wire.layers) > 1:
+    if len(site.connection.layers) > 1:
         raise ValueError("feeds must name what reads the units of a gated block: without it one layer shares its rows")
-    (name,) = site.wire.layers
+    (name,) = site.connection.layers
     layer = dense_at(student, name)
     if inputs is not None:
         own = read_rows(layer)
@@ -176,29 +182,27 @@ def _share(student: nn.Module, site: Site, reduction: Reduction, inputs, ridge: 
     return student
 
 
-def _tried(model: nn.Module, wire: Connection):
+def _tried(model: nn.Module, connection: Connection):
     """Return drawn inputs by which the wiring was checked; None where the network shows it, or nothing shrinks."""
-    if not wire.feeds or is_shown(model, wire):
-        return None
-    inputs = drawn_inputs(model)
-    if inputs is None:
+    inputs = check_wiring(model, connection.layers, connection.feeds)
+    if inputs is None and connection.feeds and not is_shown(model, connection.layers, connection.feeds):
         raise ValueError(
-            f"calibration must be given: whether {wire.feeds[0]!r} alone reads {wire.layers[0]!r}, and unit by unit, is "
-            f"seen in a pass, and no drawn inputs fit the {type(model).__name__}"
+            f"calibration must be given: whether {connection.feeds[0]!r} alone reads {connection.layers[0]!r}, and unit by "
+            f"unit, is seen in a pass, and no random inputs that were tried fit the {type(model).__name__}"
         )
-    probe(model, wire.layers, wire.feeds, inputs)
     return inputs
 
 
-def _check_pass(student: nn.Module, wire: Connection, inputs) -> None:
+def _check_pass(student: nn.Module, connection: Connection, inputs) -> None:
     if inputs is None:
         return
     with evaluation_mode(student), torch.no_grad():
         try:
-            seen(student, wire.layers + wire.feeds, take(inputs, slice(0, 2)), stop=False)
+            seen(student, connection.layers + connection.feeds, take(inputs, slice(0, 2)), stop=False)
         except RuntimeError as why:
             norms = batch_norms(student)
             named = f", and norm= the normalisation in between, if one of {', '.join(norms)} is" if norms else ""
             raise ValueError(
-                f"feeds must name every layer that reads {wire.layers[0]!r}{named}: without its units the network says {why}"
+                f"feeds must name every layer that reads {connection.layers[0]!r}{named}: without its units the network "
+                f"says {why}"
             ) from why

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from .._linalg import factor_psd
 from ..checks import check_callable, check_finite, check_fraction, check_generator, check_int
 from ..metrics.tests import merge_test
-from ..network.layers import dense_at, read_columns
 from ..network.surgery import plain
 from ..network.symmetry import Symmetry, symmetry_of
+from ..network.weights import dense_at, read_columns
 from .compression import Site, free_like, site_of
 from .greedy import backward_elimination, forward_selection
 from .least_squares import Moments, moments_of
@@ -89,7 +89,7 @@ def candidates(site: Site, k: int, inputs, generator) -> list[Reduction]:
 
 def joint_moments(site: Site, inputs) -> tuple[Moments, bool]:
     """Return moments of the units with the outputs of all that read them, each in the units of its own spread."""
-    base, feeds = plain(site.model, site.wire), site.wire.feeds
+    base, feeds = plain(site.tail, site.connection), site.connection.feeds
     parts = [moments_of(base, base, name, inputs) for name in feeds]
     bias = all(base.get_submodule(name).bias is not None for name in feeds)
     if len(parts) == 1:
@@ -110,11 +110,11 @@ def clusters(site: Site, k: int, inputs, generator) -> Reduction:
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
-    base = plain(site.model, site.wire)
-    outputs = site.rows @ torch.block_diag(*(_root(base, name, inputs) for name in site.wire.layers))
-    weights, symmetry = None, site.wire.symmetry
-    if site.wire.feeds:
-        columns = [read_columns(dense_at(base, name), len(outputs)).flatten(1) for name in site.wire.feeds]
+    base = plain(site.tail, site.connection)
+    outputs = site.rows @ torch.block_diag(*(_root(base, name, inputs) for name in site.connection.layers))
+    weights, symmetry = None, site.connection.symmetry
+    if site.connection.feeds:
+        columns = [read_columns(dense_at(base, name), len(outputs)).flatten(1) for name in site.connection.feeds]
         weights = torch.cat(columns, 1).square().sum(1)
     counts = torch.ones(len(outputs), dtype=outputs.dtype) if weights is None else weights
     if symmetry.scales:
@@ -127,7 +127,7 @@ def clusters(site: Site, k: int, inputs, generator) -> Reduction:
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different neurons than clusters: fewer clusters
         means = KMeans(k, n_init=4, random_state=seed).fit(outputs.numpy(), sample_weight=counts.numpy())
     labels = torch.from_numpy(means.labels_.astype(np.int64))
-    return merge(site.rows, labels, activation=free_like(site.wire), weights=weights)
+    return merge(site.rows, labels, activation=free_like(site.connection), weights=weights)
 
 
 def _turned(rows: Tensor, free: Symmetry) -> Tensor:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..network.hooks import batches, evaluation_mode, halves, seen
-from ..network.layers import patches, targets
+from ..network.hooks import batches, evaluation_mode, hold_out, seen
+from ..network.weights import patches, targets
 
 __all__ = ["Moments", "fit_layer", "moments_of"]
 
@@ -69,7 +69,7 @@ def fit_layer(
     inputs, infinity (the start itself) among them, and then everything is fitted anew with it.
     """
     bias = student.get_submodule(name).bias is not None
-    part, rest = halves(inputs) if ridge is None else (inputs, None)
+    part, rest = hold_out(inputs) if ridge is None else (inputs, None)
     moments = moments_of(student, teacher, name, part)
     if rest is not None:
         held, solve = moments_of(student, teacher, name, rest), _solver(moments, start, bias)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checks import check_int
-from ..network.hooks import batches, evaluation_mode, examples, halves, output_of, seen
+from ..network.hooks import batches, evaluation_mode, examples, hold_out, output_of, seen
 from ..network.modules import copied
 
 __all__ = ["discrepancy", "logits_kl", "match"]
@@ -51,7 +51,7 @@ def match(
     """
     student = copied(student)
     steps = check_int(steps, "steps", 0)
-    part, rest = halves(calibration)
+    part, rest = hold_out(calibration)
     moving = list({id(p): p for n in layers for p in student.get_submodule(n).parameters()}.values())
     flags = {p: p.requires_grad for p in student.parameters()}
     if steps == 0 or not moving:

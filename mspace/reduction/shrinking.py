@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..checks import check_callable, check_fraction, check_generator, check_int
-from ..network.hooks import halves
+from ..network.hooks import hold_out
 from .compression import Site, reduced, site_of
 from .greedy import forward_selection
 from .init import candidates, clusters, joint_moments
@@ -62,28 +62,28 @@ def _check_options(divergence: Divergence | None, generator: torch.Generator | N
 
 
 def _shrunk(site: Site, k: int, divergence: Divergence | None, steps: int, generator) -> nn.Module:
-    wire, inputs = site.wire, site.inputs
+    connection, inputs = site.connection, site.inputs
     if k == len(site.rows):
         return reduced(site, prune(site.rows, torch.arange(k)), inputs)
-    part, rest = halves(inputs)
-    if wire.feeds:
+    part, rest = hold_out(inputs)
+    if connection.feeds:
         tried = candidates(site, k, part, generator)
     else:
         tried = [clusters(site, k, part, generator), harmonics(site.rows, k)]
 
     def error(student: nn.Module) -> float:
         held = part if rest is None else rest
-        return discrepancy(student, site.teacher, held, feeds=wire.feeds, divergence=divergence)
+        return discrepancy(student, site.teacher, held, feeds=connection.feeds, divergence=divergence)
 
     def matched(student: nn.Module, steps: int) -> nn.Module:
-        names = wire.layers + wire.feeds
-        return match(student, site.teacher, names, part, feeds=wire.feeds, divergence=divergence, steps=steps)
+        names = connection.layers + connection.feeds
+        return match(student, site.teacher, names, part, feeds=connection.feeds, divergence=divergence, steps=steps)
 
     small = [reduced(site, r, part) for r in tried]
     errors = [error(s) for s in small]
     best = min(range(len(small)), key=errors.__getitem__)
     fitted = reduced(site, tried[best], inputs)
-    if steps == 0 or not wire.feeds:
+    if steps == 0 or not connection.feeds:
         return fitted
     begun = min((matched(s, steps // 6) for s in small), key=error)
     moved = matched(begun, steps)
@@ -134,14 +134,14 @@ def shrink_network(
 
 def _losses(site: Site, divergence: Divergence | None, calibration, grid: int) -> dict[int, float]:
     """Return the network's loss with this layer alone cut to some sizes."""
-    m, (part, _) = len(site.rows), halves(site.inputs)
-    _, rest = halves(calibration)
+    m, (part, _) = len(site.rows), hold_out(site.inputs)
+    _, rest = hold_out(calibration)
     moments, bias = joint_moments(site, part)
     order, _ = forward_selection(moments, m, m, bias=bias)
     losses = {m: 0.0}
     for k in sorted({max(1, round(m * i / grid)) for i in range(grid)} - {m}):
         small = site.joined(reduced(site, prune(site.rows, order[:k]), part))
-        losses[k] = discrepancy(small, site.whole, calibration if rest is None else rest, divergence=divergence)
+        losses[k] = discrepancy(small, site.model, calibration if rest is None else rest, divergence=divergence)
     return losses
 
 
@@ -166,8 +166,8 @@ def _spread(model: nn.Module, sites: Mapping, losses: Mapping, share: float) -> 
 
 def _stored(model: nn.Module, sites: Mapping, sizes: Mapping) -> int:
     """Return how many numbers the layers that change would hold, if they had these sizes."""
-    made = {name: sizes[layer] for layer, site in sites.items() for name in site.wire.layers}
-    read = {name: (sizes[layer], len(site.rows)) for layer, site in sites.items() for name in site.wire.feeds}
+    made = {name: sizes[layer] for layer, site in sites.items() for name in site.connection.layers}
+    read = {name: (sizes[layer], len(site.rows)) for layer, site in sites.items() for name in site.connection.feeds}
     total = 0
     for name in {**made, **read}:
         module = model.get_submodule(name)

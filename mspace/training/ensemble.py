@@ -134,7 +134,8 @@ class Ensemble:
     def neurons(self, layer: str | Sequence[str], *, axis: int = 0, bias: bool = False) -> NeuronDistribution:
         """Estimate mean and covariance of every neuron of a layer over the members (divided by N - 1).
 
-        With ``bias=True`` a neuron is its row with the bias last, what `merge` and `prune` take out of a network.
+        With ``bias=True`` a neuron is its row with the bias last, what `merge` and `prune` take out of a network that has
+        no batch normalisation after the layer; where it has one, `rows_of` folds it in and this does not.
         """
         return NeuronDistribution.from_samples(self.samples(layer, axis=axis, bias=bias))
 
