@@ -490,3 +490,13 @@ def test_a_field_that_explodes():
     for model in (made(6, 2, field=Square()), made(6, 2, horizon=1, field=Square(), irregular=True)):
         with pytest.raises(ValueError, match=r"the solution blew up in .* between times"):
             model.forecast(100 * GOOD, 40)
+
+
+@pytest.mark.parametrize("solver", [rk4, partial(rk4, n_steps=4)])
+def test_times_that_the_state_cannot_tell_apart_are_counted_from_the_first(solver):
+    """Seconds since 1970 in float64, a state in float32: exp(-1) after one of them, also where the field reads the time."""
+    times = torch.tensor([1.7e9, 1.7e9 + 1], dtype=torch.float64)
+    decay = solver(lambda t, z: -z, torch.ones(1), times).states[-1]
+    assert abs(float(decay) - math.exp(-1)) < 0.02
+    late = solver(lambda t, z: -z * (t > 1e9), torch.ones(1), times).states[-1]
+    assert torch.equal(late, decay)

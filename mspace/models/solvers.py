@@ -40,7 +40,7 @@ def rk4(field: Field, start: Tensor, times: Tensor, *, n_steps: int | None = Non
         ValueError: when times do not increase, or the solution leaves the finite numbers, naming where. Inside
             `vmap` no value can be read, and such a solution goes on as infinity or NaN.
     """
-    start, times = _start(start, times)
+    field, start, times = _start(field, start, times)
     if n_steps is None:
         states = [start]
         for a, b in pairwise(times.unbind(-1)):
@@ -71,7 +71,7 @@ def dopri5(
         from torchdiffeq import odeint
     except ImportError as why:
         raise ImportError("dopri5 needs torchdiffeq: pip install torchdiffeq, or take rk4") from why
-    start, times = _start(start, times)
+    field, start, times = _start(field, start, times)
     if times.ndim != 1:
         raise ValueError(
             f"times must be (T,) for dopri5, got {tuple(times.shape)}: take rk4 where examples differ in them"
@@ -117,7 +117,8 @@ def increasing(times: Tensor, name: str = "times") -> Tensor:
     return times
 
 
-def _start(start: Tensor, times) -> tuple[Tensor, Tensor]:
+def _start(field: Field, start: Tensor, times) -> tuple[Field, Tensor, Tensor]:
+    """Return checked arguments; times that the state's type cannot tell apart are counted from the first of them."""
     times = increasing(as_tensor(times, "times"))
     if start.ndim < 1 or (times.ndim == 2 and start.shape[:-1] != times.shape[:1]):
         raise ValueError(
@@ -125,7 +126,15 @@ def _start(start: Tensor, times) -> tuple[Tensor, Tensor]:
         )
     if holds(torch.isfinite(start).all()) is False:
         raise ValueError(f"start must be finite, got {int((~torch.isfinite(start)).sum())} numbers that are not")
-    return start, times.to(start)
+    rounded = times.detach().to(start).to(times) - times.detach()
+    if holds((rounded.abs().amax(-1) <= 1e-3 * times.detach().diff(dim=-1).amin(-1)).all()) is not False:
+        return field, start, times.to(start)
+    first = times[..., :1]
+
+    def counted(t: Tensor, z: Tensor) -> Tensor:
+        return field((_column(first.squeeze(-1), z) + t).to(z), z)
+
+    return counted, start, (times - first).to(start)
 
 
 def _column(t: Tensor, state: Tensor) -> Tensor:
