@@ -1,9 +1,10 @@
 """Neurons as random vectors: the metric space of a network's parameters, from series to smaller networks."""
 
-from . import datasets
+from . import datasets, models
 from .alignment import align
 from .checks import normal, seeded
 from .clustering import KMeans, communities
+from .diagnose import diagnose
 from .distillation import distill, drop_layer, drop_neurons
 from .metrics import Metric, euclidean, fisher_rao, functional, hellinger, jeffreys, wasserstein2
 from .neurons import NeuronDistribution, weight_of
@@ -59,6 +60,7 @@ __all__ = [
     "compose",
     "compress",
     "datasets",
+    "diagnose",
     "distill",
     "dominant_period",
     "drop_layer",
@@ -73,6 +75,7 @@ __all__ = [
     "laplace",
     "limit_threads",
     "merge",
+    "models",
     "normal",
     "online",
     "persistence",

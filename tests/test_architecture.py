@@ -25,6 +25,7 @@ ORDER = [
     "alignment",
     "models",
     "posterior",
+    "diagnose",
     "metrics",
     "clustering",
     "selection",

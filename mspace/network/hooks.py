@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
+from ..checks import arguments
 from .connections import Connection, is_shown
 from .loss import FAILURES
 
@@ -62,10 +63,9 @@ def evaluation_mode(*models: nn.Module):
 
 
 def output_of(model: nn.Module, inputs):
-    """Return the output for a tensor, a tuple of arguments or a dictionary of them."""
-    if isinstance(inputs, dict):
-        return model(**inputs)
-    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
+    """Return the output for a tensor, a tuple of arguments or a dictionary of them, of which the network gets copies."""
+    args, kwargs = arguments(tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, inputs))
+    return model(*args, **kwargs)
 
 
 @contextmanager
@@ -134,7 +134,7 @@ def leading(model: nn.Module, connection: Connection, inputs) -> int:
 def outputs_of(model: nn.Module, inputs: Tensor) -> Tensor:
     """Return the outputs for all inputs, in evaluation mode."""
     with evaluation_mode(model), torch.no_grad():
-        return torch.cat([model(part) for part in batches(inputs)])
+        return torch.cat([output_of(model, part) for part in batches(inputs)])
 
 
 def examples(inputs) -> int:

@@ -15,7 +15,7 @@ from ..training import Data, Loss
 from .gaussian import GaussianPosterior
 from .gradients import rows_of
 from .gram import Curvature
-from .problem import LARGEST, Plan, Problem
+from .problem import LARGEST, Plan, Problem, distance_of, likelihood_of_kind, warn_if_far
 
 __all__ = ["laplace"]
 
@@ -90,6 +90,10 @@ def laplace(
         logdet += 2 * float(factor.diagonal(dim1=1, dim2=2).log().sum())
         with small(matrix.shape[1]):
             covs.append(torch.cholesky_inverse(factor))
+    slope = scale * gradient + prior * at
+    steps = [(cov @ slope[scope].unsqueeze(2)).squeeze(2) for scope, cov in zip(plan.scopes, covs)]
+    distance = max(map(distance_of, steps, covs))
+    warn_if_far(distance, len(problem), problem.size, True)
     likelihood = -scale * total - constant
     evidence = likelihood + float(prior.log().sum() - prior @ at.square() - logdet) / 2
     report = {"noise": noise} if kind == "mse" else {}
@@ -101,7 +105,10 @@ def laplace(
         within=plan.within,
         log_likelihood=likelihood,
         log_evidence=evidence,
-        gradient=float((scale * gradient + prior * at).norm()),
+        gradient=float(slope.norm()),
+        distance=distance,
+        parameters=problem.size,
+        **likelihood_of_kind(kind),
         **report,
     )
 

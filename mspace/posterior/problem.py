@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,16 @@ from ..network.loss import loss_kind
 from ..network.parameters import blocks_of, positions, unflatten
 from .gaussian import Block
 
-__all__ = ["LARGEST", "OutputLoss", "Plan", "Problem", "each"]
+__all__ = [
+    "LARGEST",
+    "OutputLoss",
+    "Plan",
+    "Problem",
+    "distance_of",
+    "each",
+    "likelihood_of_kind",
+    "warn_if_far",
+]
 
 
 class OutputLoss:
@@ -86,6 +96,7 @@ def _kind(loss: Callable, out: Tensor, target: Tensor) -> str | None:
     return kind
 
 
+FAR = 3.0  # standard errors between a network and the minimum beside it: another network, as the data see it
 LARGEST = 5000  # parameters of a matrix: 200 MB, and several are held
 
 
@@ -188,3 +199,40 @@ class Plan:
 
 def _double(values: Tensor) -> Tensor:
     return values.detach().to("cpu", torch.float64 if values.is_floating_point() else values.dtype)
+
+
+def likelihood_of_kind(kind: str | None) -> dict[str, str]:
+    """Return the likelihood that a known loss stands for, as an entry of a report."""
+    known = {"mse": "gaussian", "cross_entropy": "categorical"}
+    return {"likelihood": known[kind]} if kind in known else {}
+
+
+def distance_of(step: Tensor, cov: Tensor) -> float:
+    """Return the largest of Newton steps (k, b) in units of the standard errors of covariances (k, b, b)."""
+    spread = cov.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
+    moves = step.abs() > 1e-9 * step.abs().amax()
+    ratio = torch.where(moves & (spread > 0), step.abs() / spread.clamp(min=torch.finfo(spread.dtype).tiny), 0.0)
+    return float(ratio.amax())
+
+
+def warn_if_far(distance: float, n: int, size: int, regular: bool) -> None:
+    """Say that a network is not where its covariance is asked for, or that the data cannot determine it.
+
+    Args:
+        distance: of `distance_of`
+        regular: whether a prior or a damping makes up for data that are too few
+    """
+    if distance > FAR:
+        warnings.warn(
+            f"the network is not at a minimum of the loss: a Newton step from it is {distance:.2g} standard errors long. "
+            "Take it there first, ms.refine(model, data, loss), with the same weight decay or prior",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    if n < size and not regular:
+        warnings.warn(
+            f"{size} parameters and {n} examples: the data do not determine them all. Name damping=, fewer layers=, or take "
+            "laplace with a prior",
+            RuntimeWarning,
+            stacklevel=3,
+        )

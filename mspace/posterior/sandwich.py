@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import check_int
+from ..network.parameters import flatten
 from ..training import Data, Loss
 from .gaussian import GaussianPosterior
 from .gradients import Grams, LongRun, between, rows_of, runs_of
 from .gram import Curvature
 from .inverse import FLOOR, gauge, invert, negatives
-from .problem import LARGEST, Plan, Problem
+from .problem import LARGEST, Plan, Problem, distance_of, likelihood_of_kind, warn_if_far
 from .resampling import overlap
 
 __all__ = ["sandwich"]
@@ -91,7 +92,14 @@ def sandwich(
     still = _still(problem, plan, damping)
     inverses, report = _bread(Curvature(problem, plan.scopes, largest), curvature, damping, still)
     sums, gradient, taken = _middle(problem, plan.scopes, dependence, runs)
-    covs = [between(inverses.pop(0), sums.pop(0)).div_(len(problem) ** 2) for _ in plan.scopes]
+    at = flatten(problem.net)[plan.wanted]
+    slope, covs, distance = gradient + (damping or 0.0) * at, [], 0.0
+    for scope in plan.scopes:
+        inverse = inverses.pop(0)
+        step = (inverse @ slope[scope].unsqueeze(2)).squeeze(2)
+        covs.append(between(inverse, sums.pop(0)).div_(len(problem) ** 2))
+        distance = max(distance, distance_of(step, covs[-1]))
+    warn_if_far(distance, len(problem), problem.size, damping is not None)
     return GaussianPosterior.of(
         model,
         plan.carve(covs),
@@ -102,6 +110,9 @@ def sandwich(
         damping=damping,
         middle_rank=min(taken, problem.size),
         gradient=float(gradient.norm()),
+        distance=distance,
+        parameters=problem.size,
+        **likelihood_of_kind(problem.outputs.kind),
         **report,
     )
 
