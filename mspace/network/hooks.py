@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from .connections import Connection, is_shown
 from .loss import FAILURES
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 BATCH = 512
-SIZES = (28, 32, 16, 8, *range(1, 65), 96, 128, 224, 256)  # lengths of series and sides of images that are tried
+SIZES = (28, 32, 16, *range(1, 65), 96, 128, 224, 256)  # lengths of series and sides of images that are tried
 
 
 class _Enough(Exception):
@@ -62,7 +62,8 @@ def evaluation_mode(*models: nn.Module):
 
 
 def output_of(model: nn.Module, inputs):
-    """Return the output for a tensor, a tuple of arguments or a dictionary of them."""
+    """Return the output for a tensor, a tuple of arguments or a dictionary of them, which the network gets copies of."""
+    inputs = tree_map(lambda t: t.clone() if isinstance(t, Tensor) else t, inputs)
     if isinstance(inputs, dict):
         return model(**inputs)
     return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
@@ -134,7 +135,7 @@ def leading(model: nn.Module, connection: Connection, inputs) -> int:
 def outputs_of(model: nn.Module, inputs: Tensor) -> Tensor:
     """Return the outputs for all inputs, in evaluation mode."""
     with evaluation_mode(model), torch.no_grad():
-        return torch.cat([model(part) for part in batches(inputs)])
+        return torch.cat([output_of(model, part) for part in batches(inputs)])
 
 
 def examples(inputs) -> int:
@@ -205,7 +206,7 @@ def drawn_inputs(model: nn.Module) -> Tensor | dict[str, Tensor] | None:
                     x = torch.randn(shape, generator=generator).to(parameter)
                 inputs = x if len(names) == 1 else {k: _mask(x) if "mask" in k else x for k in names}
                 try:
-                    output_of(model, take(inputs, slice(None)))
+                    output_of(model, inputs)
                 except FAILURES:
                     continue
                 return inputs
@@ -217,16 +218,17 @@ def _mask(x: Tensor) -> Tensor:
 
 
 def _shapes(layer: nn.Module) -> Iterator[tuple[int, ...]]:
-    """Yield shapes of four examples that a layer may take as the first one of a network."""
+    """Yield shapes of two examples that a layer may take as the first one of a network."""
     if isinstance(layer, nn.Linear):
-        yield from ((4, layer.in_features), (4, 5, layer.in_features))
-    for size in SIZES:
+        yield from ((2, layer.in_features), (2, 5, layer.in_features))
+    for size in (8, *SIZES):
         if isinstance(layer, nn.RNNBase):
-            yield (4, size, layer.input_size)
+            yield (2, size, layer.input_size)
         elif isinstance(layer, nn.Embedding):
-            yield (4, size)
-        elif isinstance(layer, (nn.Conv1d, nn.Conv2d)):
-            yield (4, layer.in_channels, *[size] * len(layer.kernel_size))
+            yield (2, size)
+    for size in SIZES:
+        if isinstance(layer, (nn.Conv1d, nn.Conv2d)):
+            yield (2, layer.in_channels, *[size] * len(layer.kernel_size))
 
 
 def check_wiring(model: nn.Module, layers: Sequence[str], feeds: Sequence[str]) -> Tensor | dict[str, Tensor] | None:
@@ -283,7 +285,7 @@ def _check_readers(model, layers, feeds, few, before: dict[str, Seen]) -> None:
             raise ValueError(f"feeds {name!r} does not read layer {layers[0]!r}: its inputs do not change")
     if isinstance(few, dict):  # of which examples rows are is not known where a mask leaves some out
         return
-    alike = _overridden(model, names, dict.fromkeys(layers, lambda out: out[:1].expand_as(out)), few)
+    alike = _overridden(model, names, dict.fromkeys(layers, lambda out: out[:1].expand_as(out).clone()), few)
     for name in feeds:
         x = alike[name].input
         if len(x) == examples(few) and not torch.allclose(x, x[:1].expand_as(x), rtol=1e-4, atol=1e-6):
@@ -293,7 +295,7 @@ def _check_readers(model, layers, feeds, few, before: dict[str, Seen]) -> None:
 
 def _check_no_other(model, layers, feeds, few, before: dict[str, Seen]) -> None:
     """Refuse outputs that change with the units while what their readers give is held."""
-    held: dict[str, Callable] = {name: lambda _, name=name: before[name].output for name in feeds}
+    held: dict[str, Callable] = {name: lambda _, name=name: before[name].output.clone() for name in feeds}
     for name in layers:
         held[name] = _shifted(_axis(model, name), None)
     pairs = zip(tree_leaves(output_of(model, few)), tree_leaves(_with_outputs(model, held, few)), strict=True)
