@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from ..checks import arguments
 from .connections import Connection, is_shown
 from .loss import FAILURES
 
@@ -63,10 +64,8 @@ def evaluation_mode(*models: nn.Module):
 
 def output_of(model: nn.Module, inputs):
     """Return the output for a tensor, a tuple of arguments or a dictionary of them, which the network gets copies of."""
-    inputs = tree_map(lambda t: t.clone() if isinstance(t, Tensor) else t, inputs)
-    if isinstance(inputs, dict):
-        return model(**inputs)
-    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
+    args, kwargs = arguments(tree_map(lambda t: t.clone() if isinstance(t, Tensor) else t, inputs))
+    return model(*args, **kwargs)
 
 
 @contextmanager
@@ -140,7 +139,7 @@ def outputs_of(model: nn.Module, inputs: Tensor) -> Tensor:
 
 def examples(inputs) -> int:
     """Return how many examples the inputs hold."""
-    tensors = [t for t in _parts(inputs) if isinstance(t, Tensor) and t.ndim > 0]
+    tensors = [t for t in tree_leaves(inputs) if isinstance(t, Tensor) and t.ndim > 0]
     if not tensors or len({len(t) for t in tensors}) > 1 or len(tensors[0]) == 0:
         raise ValueError(
             "calibration must be inputs of the network, a tensor (N, ...) or a tuple or dictionary of tensors of one "
@@ -152,7 +151,7 @@ def examples(inputs) -> int:
 def finite(inputs) -> None:
     """Refuse inputs with NaN or infinity."""
     examples(inputs)
-    for t in _parts(inputs):
+    for t in tree_leaves(inputs):
         if not isinstance(t, Tensor) or not t.is_floating_point() or torch.isfinite(t.sum()):
             continue  # a sum is quicker than a mask; where it overflows the mask decides
         if not torch.isfinite(t).all():
@@ -161,17 +160,7 @@ def finite(inputs) -> None:
 
 def take(inputs, index):
     """Return the examples of an index or a slice."""
-    if isinstance(inputs, dict):
-        return {k: v[index] if isinstance(v, Tensor) and v.ndim else v for k, v in inputs.items()}
-    if isinstance(inputs, (tuple, list)):
-        return tuple(v[index] if isinstance(v, Tensor) and v.ndim else v for v in inputs)
-    return inputs[index]
-
-
-def _parts(inputs) -> list:
-    if isinstance(inputs, dict):
-        return list(inputs.values())
-    return list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
+    return tree_map(lambda v: v[index] if isinstance(v, Tensor) and v.ndim else v, inputs)
 
 
 def batches(inputs, size: int = BATCH) -> Iterator:
