@@ -74,7 +74,7 @@ def recorded(module: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
     calls: list[tuple[Tensor, Tensor]] = []
 
     def record(_module, given, output):
-        calls.append((given[0].clone(), output.clone()))
+        calls.append((given[0].clone(), output))  # the output itself, so that the last layer is known
 
     handle = module.register_forward_hook(record)
     try:
