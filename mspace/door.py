@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from .checks import arguments, check_data, n_examples, take
-from .network.facts import adapted, check_module
+from .network.facts import NoSuchOutput, adapted, check_module
 from .network.loss import (
     FAILURES,
     check_curved,
@@ -168,6 +168,8 @@ def _outputs(net: nn.Module, x, dtype: torch.dtype) -> tuple[Any, bool]:
     versions = [t._version for t in tree_leaves(given)]
     try:
         out = net(*args, **kwargs)
+    except NoSuchOutput:
+        raise
     except FAILURES as why:
         raise ValueError(
             f"model does not fit inputs of shape {shapes_of(x)}: {why}{_way_out(why, dtype, net)}"

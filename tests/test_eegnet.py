@@ -271,6 +271,42 @@ def test_bounds_touch_only_what_is_too_long():
     assert torch.equal(ms.weight_of(net, "temporal"), ms.weight_of(before, "temporal"))
 
 
+def longest(net):
+    return [float(ms.weight_of(net, name).norm(dim=1).max()) for name in ("spatial", "dense")]
+
+
+@pytest.mark.parametrize("estimate", ["online", "variational"])
+def test_posteriors_hold_the_bounds(estimate):
+    """The gradient wants long weights: without bounds they grow, with them the mean stays inside."""
+    x = noise(40, 1, 5, 64)
+    y = (x[:, 0, 0, 8:].mean(1) > 0).long()
+    adam = partial(torch.optim.Adam, lr=0.05)
+    own = {"structure": "diagonal"}
+    calls = {
+        "online": {
+            "steps": 1000,
+            "rate": 0.5,
+            "batch_size": 8,
+            "layers": "dense",
+            "method": "online_batch_means",
+            **own,
+        },
+        "variational": {"family": "diagonal", "epochs": 40, "batch_size": None, "optimizer": adam},
+    }
+    run = partial(getattr(ms, estimate), loss=F.cross_entropy, **calls[estimate])
+    bound, free = (small(max_norm=m).eval_mode(x) for m in ((0.5, 0.1), None))
+    spatial, dense = longest(run(bound, (x, y), generator=ms.seeded(1)).model())
+    assert spatial <= 0.5 + 1e-9 and dense <= 0.1 + 1e-9
+    assert longest(run(free, (x, y), generator=ms.seeded(1)).model())[1] > 0.2
+
+
+def test_a_frozen_layer_needs_no_bounds():
+    x, y, net = noise(24, 1, 5, 64), torch.arange(24) % 2, small()
+    net.dense.weight.requires_grad_(False)
+    found = ms.fit(net, (x, y), F.cross_entropy, epochs=2, generator=ms.seeded(1))
+    assert torch.equal(found.dense.weight, net.dense.weight) and longest(found)[0] <= 1 + 1e-9
+
+
 def test_training_is_that_of_a_plain_loop():
     """Adam, batch statistics, Keras' projection after each step."""
     x, y = noise(48, 1, 5, 64), torch.arange(48) % 2

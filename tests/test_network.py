@@ -225,3 +225,31 @@ def test_neurons_that_others_read_cannot_be_dropped(case):
     posterior = ms.laplace(net, (x, torch.arange(30) % 2), F.cross_entropy)
     with pytest.raises(ValueError, match=r"^feeds .*reads? "):
         ms.drop_neurons(posterior, "a", "b", [0, 1])
+
+
+def test_calibration_is_left_as_it_is():
+    net = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 6), nn.ReLU(inplace=True), nn.Linear(6, 2))
+    x = torch.randn(40, 4, generator=seeded())
+    before = x.clone()
+    ms.compress(net, "1", ms.prune(ms.rows_of(net, "1"), range(4)), "3", calibration=x)
+    ms.compress(net, "1", ms.prune(ms.rows_of(net, "1"), range(4)), "3", calibration=x[:1].expand(20, 4))
+    assert torch.equal(x, before)
+
+
+def test_units_that_depend_on_each_other_are_not_reduced_alone():
+    net = nn.Sequential(nn.Linear(4, 6), nn.Softmax(-1), nn.Linear(6, 2))
+    with pytest.raises(ValueError, match="one by one, got Softmax"):
+        ms.compress(net, "0", ms.prune(ms.rows_of(net, "0"), range(4)), "2")
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "net", nn.Linear])
+@pytest.mark.parametrize("call", [lambda m: ms.weight_of(m, "0"), lambda m: ms.rows_of(m, "0")])
+def test_what_is_no_network_is_refused(call, wrong):
+    with pytest.raises(ValueError, match=r"model must be a torch\.nn\.Module, got"):
+        call(wrong)
+
+
+@pytest.mark.parametrize("wrong", [None, "net", nn.Linear(2, 2), [nn.Linear(2, 2)] * 2])
+def test_what_cannot_be_aligned_is_refused(wrong):
+    with pytest.raises(ValueError, match="samples must be an array of real numbers, got"):
+        ms.align(wrong)

@@ -204,7 +204,6 @@ def test_forecast(channels):
     assert y.shape == (8, *s.shape[1:]) and torch.allclose(y[:3], expected[5:], atol=1e-12)
     assert torch.allclose(model.reconstruct(s[None, -5:])[0], expected[:5], atol=1e-12)
     assert torch.allclose(y[3:6], model.forecast(torch.cat([s, y[:3]]), 3), atol=1e-12)
-    assert torch.allclose(model.forecast(torch.stack([2 * s, s]), 8, batched=True)[1], y, atol=1e-12)
 
 
 def test_a_forecast_worth_its_name():

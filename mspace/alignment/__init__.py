@@ -10,7 +10,7 @@ from typing import overload
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_choice
+from ..checks import as_tensor, check_choice
 from ..network.connections import HiddenUnits
 from ..training.ensemble import Ensemble
 from .matching import gauge, match_all, mean_of, medoid, residual
@@ -95,6 +95,8 @@ def align(
         UserWarning: if most members cannot be aligned.
     """
     check_choice(group, "group", GROUPS)
+    if not isinstance(signs, bool):
+        raise ValueError(f"signs must be True or False, got {signs!r}")
     if not isinstance(ensemble_or_samples, Ensemble):
         if any(given is not None for given in (layer, feeds, activation)):
             raise ValueError("layer, feeds and activation are for an Ensemble; draws have rows and coordinates only")
@@ -184,7 +186,7 @@ KEY = "units.weight"  # what is moved are the rows of this: the neurons, or else
 
 def _align_samples(samples, to, group: str, *, signs: bool) -> Tensor:
     """Return draws (N, m, n) with rows in a common order, or coordinates in a common basis; see `align`."""
-    given = torch.as_tensor(samples)
+    given = as_tensor(samples, "ensemble_or_samples")
     if given.ndim != 3 or 0 in given.shape or not given.is_floating_point():
         raise ValueError(f"samples must be real and (N, m, n), none of it 0, got {given.dtype} {tuple(given.shape)}")
     if signs and group != "permutation":

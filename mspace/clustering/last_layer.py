@@ -102,7 +102,7 @@ def loss_curve(
     if not merged:
         raise ValueError("partitions must be at least one, got none")
     merged = torch.stack(merged)
-    if not bias and merged.shape[2] > model.get_submodule(layer).in_features:
+    if not bias and find_module(model, layer, "layer", nn.Linear).bias is not None:
         merged[..., -1] = loss.rows[:, -1]
     return loss(merged)
 

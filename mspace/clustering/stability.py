@@ -59,7 +59,8 @@ class Stability:
     @cached_property
     def together(self) -> Tensor:
         """(m, m), the share of partitions that put two neurons together."""
-        pairs = torch.zeros(2 * (len(self.reference),), dtype=torch.float64)
+        m = len(self.reference)
+        pairs = torch.zeros(m, m, dtype=torch.float64)
         for p in self.partitions:
             pairs += p[:, None] == p
         return pairs / len(self.partitions)

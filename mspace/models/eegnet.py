@@ -94,9 +94,10 @@ class EEGNet(nn.Module):
         it without, after ``optimizer.step()``.
         """
         own = dict(self.named_parameters())
+        given = own if parameters is None else parameters  # frozen ones may be left out
         with torch.no_grad():
-            for name, bound in self.bounds.items():
-                weight = own[name] if parameters is None else parameters[name]
+            for name, bound in ((k, b) for k, b in self.bounds.items() if k in given):
+                weight = given[name]
                 rows = weight.flatten(weight.ndim - own[name].ndim + 1)
                 length = rows.norm(dim=-1).clamp(min=bound)
                 weight.mul_((bound / length).reshape(*length.shape, *[1] * (own[name].ndim - 1)))

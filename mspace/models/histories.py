@@ -40,12 +40,9 @@ def flattened(x: Tensor) -> Tensor:
     return x.reshape(*x.shape[:1], -1)
 
 
-def last_samples(
-    model: nn.Module, history, channels: int | None, least: int, width: int | None = None, batched: bool = False
-) -> Tensor:
-    """Return the end of a history (T[, m]) as a batch in the dtype of the model, (B, width[, m])."""
-    past = as_series(history, "history", ndim=(1 + batched + (channels is not None),))
-    past = past if batched else past.unsqueeze(0)
+def last_samples(model: nn.Module, history, channels: int | None, least: int, width: int | None = None) -> Tensor:
+    """Return the end of a history (T[, m]) as a batch of one in the dtype of the model, (1, width[, m])."""
+    past = as_series(history, "history", ndim=(1 + (channels is not None),)).unsqueeze(0)
     need = least if width is None else check_int(width, "width", least)
     if past.shape[1] < need:
         raise ValueError(f"history has {past.shape[1]} samples, and the model needs {need}: give a longer one")
@@ -53,10 +50,10 @@ def last_samples(
     return checked(past.to(next(model.parameters())), channels, least)
 
 
-def checked_forecast(y: Tensor, batched: bool) -> Tensor:
-    """Return a finite forecast (B, steps[, m]), or its only row if not `batched`."""
+def checked_forecast(y: Tensor) -> Tensor:
+    """Return the forecast (steps[, m]) of a batch of one, finite."""
     bad = (~torch.isfinite(y)).transpose(0, 1).flatten(1).any(1)
     if bad.any():
         step = int(bad.nonzero()[0]) + 1
         raise ValueError(f"model returned a non-finite value at step {step} of {y.shape[1]}: it diverged")
-    return y if batched else y[0]
+    return y[0]

@@ -104,20 +104,20 @@ class NeuralODE(nn.Module):
         with torch.no_grad():
             return self._solved(x)
 
-    def forecast(self, history, steps: int, *, batched: bool = False) -> Tensor:
-        """Continue a history: (T[, m]) to (steps[, m]), or (B, T[, m]) to (B, steps[, m]) if `batched`.
+    def forecast(self, history, steps: int) -> Tensor:
+        """Continue a history: (T[, m]) to (steps[, m]).
 
         The last `width` samples are encoded once and the state moves on, for `steps` samples; no prediction is fed back.
         An irregular model takes the samples as one unit of time apart.
         """
         steps = check_int(steps, "steps", 1)
-        past = last_samples(self, history, self.channels, self.width, self.width, batched)
+        past = last_samples(self, history, self.channels, self.width, self.width)
         with torch.no_grad():
             if self.irregular:
                 ticks = torch.arange(self.width + steps, dtype=past.dtype)
-                return checked_forecast(self._predict(past, ticks[: self.width], ticks[self.width :]), batched)
+                return checked_forecast(self._predict(past, ticks[: self.width], ticks[self.width :]))
             states = self.solve_from(self.encoder(flattened(past)), torch.arange(steps + 1)).states
-            return checked_forecast(self.decode(states[1:]), batched)
+            return checked_forecast(self.decode(states[1:]))
 
     def predict(self, history, times, wanted) -> Tensor:
         """Return the series at any times after an irregular history: (k[, m]).
@@ -138,7 +138,7 @@ class NeuralODE(nn.Module):
             raise ValueError(f"history has no value among its last {values.shape[1]} rows: give a longer one")
         ahead, past = ((t.double() - last).to(like) for t in (wanted, times[-self.width :]))
         with torch.no_grad():
-            return checked_forecast(self._predict(values, past, ahead), batched=False)
+            return checked_forecast(self._predict(values, past, ahead))
 
     def _predict(self, values: Tensor, times: Tensor, wanted: Tensor) -> Tensor:
         start = self._read(_packed(values, times.expand(values.shape[:2])))

@@ -101,20 +101,20 @@ class ElmanRNN(nn.Module):
         both = both[:, self.lags : x.shape[1] + self.horizon].unfold(1, self.horizon, 1)
         return both if self.channels is None else both.transpose(2, 3)
 
-    def forecast(self, history, steps: int, *, width: int | None = None, batched: bool = False) -> Tensor:
+    def forecast(self, history, steps: int, *, width: int | None = None) -> Tensor:
         """Continue a history: its samples are read once, then the state rolls on, fed with its own predictions.
 
         Args:
-            history: (T[, m]), or (B, T[, m]) if `batched`
+            history: (T[, m])
             width: how many last samples are read; default all
 
         Returns:
-            (steps[, m]), or (B, steps[, m])
+            (steps[, m])
         """
         steps = check_int(steps, "steps", 1)
-        past = last_samples(self, history, self.channels, self.lags, width, batched)
+        past = last_samples(self, history, self.channels, self.lags, width)
         with torch.no_grad():
-            return checked_forecast(self._continue(past, steps), batched)
+            return checked_forecast(self._continue(past, steps))
 
     def _follow(self, h: Tensor | None, x: Tensor, *, observed: bool = True) -> list[Tensor]:
         """Return the states after each window of `lags` samples in x, observed or the network's own predictions."""

@@ -15,6 +15,7 @@ from .histories import holds
 
 __all__ = ["Field", "Solution", "dopri5", "finite", "increasing", "rk4", "step"]
 
+MAX_STEPS = 10_000  # of dopri5
 Field = Callable[[Tensor, Tensor], Tensor]  # (time, state) -> velocity, the state's shape
 
 
@@ -31,7 +32,8 @@ def rk4(field: Field, start: Tensor, times: Tensor, *, n_steps: int | None = Non
     Args:
         field: (time, state) -> velocity
         start: (..., d), the state at the first time
-        times: (T,), increasing, or (B, T) where every example has its own, and start is (B, d)
+        times: (T,), increasing, or (B, T) where every example has its own, and start is (B, d). Steps between times of
+            float64 keep their length whatever the dtype of the state; the field is given times in that dtype
         n_steps: steps of equal length from the first time to the last, with the cubic through states and velocities at
             their ends in between (the error stays of fourth order, at a fraction of the cost where times are dense);
             default a step from each time to the next
@@ -40,7 +42,7 @@ def rk4(field: Field, start: Tensor, times: Tensor, *, n_steps: int | None = Non
         ValueError: when times do not increase, or the solution leaves the finite numbers, naming where. Inside
             `vmap` no value can be read, and such a solution goes on as infinity or NaN.
     """
-    field, start, times = _start(field, start, times)
+    start, times = _start(start, times)
     if n_steps is None:
         states = [start]
         for a, b in pairwise(times.unbind(-1)):
@@ -55,14 +57,12 @@ def rk4(field: Field, start: Tensor, times: Tensor, *, n_steps: int | None = Non
         state, slope = step(field, a, b, states[-1])
         states.append(state)
         slopes.append(slope)
-    slopes.append(field(_column(ends[-1], start), states[-1]))
+    slopes.append(field(_column(ends[-1], start).to(start.dtype), states[-1]))
     states_at_ends = finite(torch.stack(states), torch.stack(ends, -1))
     return Solution(_between(states_at_ends, torch.stack(slopes), times, n_steps), 4 * n_steps + 1)
 
 
-def dopri5(
-    field: Field, start: Tensor, times: Tensor, *, rtol: float = 1e-5, atol: float = 1e-6, max_steps: int = 10_000
-) -> Solution:
+def dopri5(field: Field, start: Tensor, times: Tensor, *, rtol: float = 1e-5, atol: float = 1e-6) -> Solution:
     """Solve by Dormand and Prince's pair with steps chosen by the error, from torchdiffeq; arguments as of `rk4`.
 
     All examples share the times (T,). `vmap` cannot follow: members of an ensemble are trained one after another.
@@ -71,13 +71,13 @@ def dopri5(
         from torchdiffeq import odeint
     except ImportError as why:
         raise ImportError("dopri5 needs torchdiffeq: pip install torchdiffeq, or take rk4") from why
-    field, start, times = _start(field, start, times)
+    start, times = _start(start, times)
     if times.ndim != 1:
         raise ValueError(
             f"times must be (T,) for dopri5, got {tuple(times.shape)}: take rk4 where examples differ in them"
         )
     counted = _Counted(field)
-    options = {"method": "dopri5", "rtol": rtol, "atol": atol, "options": {"max_num_steps": max_steps}}
+    options = {"method": "dopri5", "rtol": rtol, "atol": atol, "options": {"max_num_steps": MAX_STEPS}}
     try:
         states = odeint(counted, start, times, **options)
         assert isinstance(states, Tensor)
@@ -117,8 +117,7 @@ def increasing(times: Tensor, name: str = "times") -> Tensor:
     return times
 
 
-def _start(field: Field, start: Tensor, times) -> tuple[Field, Tensor, Tensor]:
-    """Return checked arguments; times that the state's type cannot tell apart are counted from the first of them."""
+def _start(start: Tensor, times) -> tuple[Tensor, Tensor]:
     times = increasing(as_tensor(times, "times"))
     if start.ndim < 1 or (times.ndim == 2 and start.shape[:-1] != times.shape[:1]):
         raise ValueError(
@@ -126,15 +125,8 @@ def _start(field: Field, start: Tensor, times) -> tuple[Field, Tensor, Tensor]:
         )
     if holds(torch.isfinite(start).all()) is False:
         raise ValueError(f"start must be finite, got {int((~torch.isfinite(start)).sum())} numbers that are not")
-    rounded = times.detach().to(start).to(times) - times.detach()
-    if holds((rounded.abs().amax(-1) <= 1e-3 * times.detach().diff(dim=-1).amin(-1)).all()) is not False:
-        return field, start, times.to(start)
-    first = times[..., :1]
-
-    def counted(t: Tensor, z: Tensor) -> Tensor:
-        return field((_column(first.squeeze(-1), z) + t).to(z), z)
-
-    return counted, start, (times - first).to(start)
+    exact = torch.promote_types(start.dtype, times.dtype if times.is_floating_point() else torch.float64)
+    return start, times.to(start.device, exact)
 
 
 def _column(t: Tensor, state: Tensor) -> Tensor:
@@ -153,12 +145,12 @@ def _number(h: Tensor) -> Tensor | float:
 
 
 def step(field: Field, a: Tensor, b: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the state at b, and the velocity at a."""
-    h = _number(b - a)
-    k1 = field(a, z)
-    k2 = field(a + h / 3, z + h / 3 * k1)
-    k3 = field(a + 2 * h / 3, z + h * (k2 - k1 / 3))
-    k4 = field(b, z + h * (k1 - k2 + k3))
+    """Return the state at b, and the velocity at a; the length of the step is taken before times are rounded."""
+    h, dtype = _number((b - a).to(z.dtype)), z.dtype
+    k1 = field(a.to(dtype), z)
+    k2 = field((a + h / 3).to(dtype), z + h / 3 * k1)
+    k3 = field((a + 2 * h / 3).to(dtype), z + h * (k2 - k1 / 3))
+    k4 = field(b.to(dtype), z + h * (k1 - k2 + k3))
     return z + h / 8 * (k1 + 3 * (k2 + k3) + k4), k1
 
 
@@ -172,6 +164,7 @@ def _between(states: Tensor, slopes: Tensor, times: Tensor, n_steps: int) -> Ten
     h = ((last - first) / n_steps).unsqueeze(-1)
     value = F.pad(hit * (1 + 2 * s) * (1 - s) ** 2, (0, 1)) + F.pad(hit * s**2 * (3 - 2 * s), (1, 0))
     slope = F.pad(hit * h * s * (1 - s) ** 2, (0, 1)) + F.pad(hit * h * s**2 * (s - 1), (1, 0))
+    value, slope = value.to(states), slope.to(states)
     if times.ndim == 2:
         return torch.einsum("btn,nbd->tbd", value, states) + torch.einsum("btn,nbd->tbd", slope, slopes)
     return torch.tensordot(value, states, 1) + torch.tensordot(slope, slopes, 1)

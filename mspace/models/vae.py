@@ -176,8 +176,8 @@ class WindowVAE(nn.Module):
             y = self.decode(torch.randn(shape, generator=check_generator(generator), dtype=dtype))
             return y + self.noise * torch.randn(y.shape, generator=generator, dtype=dtype)
 
-    def forecast(self, history, steps: int, *, batched: bool = False) -> Tensor:
-        """Continue a history: (T[, m]) to (steps[, m]), or (B, T[, m]) to (B, steps[, m]) if `batched`.
+    def forecast(self, history, steps: int) -> Tensor:
+        """Continue a history: (T[, m]) to (steps[, m]).
 
         The last `width` samples are encoded and the `horizon` after them decoded; longer forecasts append that to the
         history and begin again.
@@ -185,12 +185,12 @@ class WindowVAE(nn.Module):
         steps = check_int(steps, "steps", 1)
         if not self.horizon:
             raise ValueError("horizon is 0, this model decodes the window alone: make it with horizon=p to forecast")
-        window, made = last_samples(self, history, self.channels, self.width, self.width, batched), []
+        window, made = last_samples(self, history, self.channels, self.width, self.width), []
         with torch.no_grad():
             for _ in range(-(-steps // self.horizon)):
                 made.append(self(window).mean[:, self.width :])
                 window = torch.cat([window, made[-1]], 1)[:, -self.width :]
-        return checked_forecast(torch.cat(made, 1)[:, :steps], batched)
+        return checked_forecast(torch.cat(made, 1)[:, :steps])
 
 
 def negative_elbo(output: WindowOutput, target: Tensor) -> Tensor:

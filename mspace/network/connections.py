@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..checks import layer_names
 from .facts import has_hooks
-from .modules import find_module, leaves_of
+from .modules import check_is_module, find_module, leaves_of
 from .symmetry import Symmetry, symmetry_of
 from .weights import Dense, fold, read_rows
 
@@ -88,6 +88,7 @@ def rows_of(model: nn.Module, layer: str | Sequence[str], *, norm: str | Sequenc
         layer: name of a Linear, Conv1d or Conv2d, or names
         norm: name of the batch normalisation after it, where the network is no `nn.Sequential` that shows it
     """
+    check_is_module(model)
     layers = _names(layer, "layer")
     return read(model, layers, _norms(model, layers, norm))
 
@@ -125,6 +126,7 @@ def connection_of(
         activation: what stands between, where the network does not show it
         norm: names of the batch normalisations after the layers, likewise
     """
+    check_is_module(model)
     layers = _names(layer, "layer")
     readers = tuple[str, ...]() if feeds is None else _names(feeds, "feeds")
     if any(name in layers for name in readers):

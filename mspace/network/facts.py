@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves, tree_map
 
-from .modules import Maker, copied
+from .modules import Maker, check_is_module, copied
 
 __all__ = [
+    "NoSuchOutput",
     "activations",
     "adapted",
     "check_module",
@@ -34,9 +35,7 @@ def check_module(model: nn.Module, *, trains: bool = True) -> nn.Module:
         ValueError: for what is no module, has no parameters, or has some that are lazy, complex, on "meta" or not finite;
             for scripted, compiled and parallel modules, which hide the module that they were made of
     """
-    if not isinstance(model, nn.Module):
-        came = f"the class {model.__name__}: create an instance" if isinstance(model, type) else type(model).__name__
-        raise ValueError(f"model must be a torch.nn.Module, got {came}")
+    check_is_module(model)
     hidden = {
         "scripted": isinstance(model, torch.jit.ScriptModule),
         "compiled": hasattr(model, "_orig_mod"),
@@ -141,9 +140,16 @@ def pick(outputs: Any, output: int | str | Callable) -> Any:
     """Return one of the outputs of a network by index, key, attribute or function."""
     if callable(output):
         return output(outputs)
-    if isinstance(output, str) and not isinstance(outputs, dict):
-        return getattr(outputs, output)
-    return outputs[output]
+    try:
+        by_attribute = isinstance(output, str) and not isinstance(outputs, dict)
+        return getattr(outputs, output) if by_attribute else outputs[output]
+    except (IndexError, KeyError, AttributeError, TypeError) as why:
+        kind = f"a {type(outputs).__name__}" + (f" with {sorted(outputs)}" if isinstance(outputs, dict) else "")
+        raise NoSuchOutput(f"output must name one of the outputs of the model, {kind}, got {output!r}: {why}") from why
+
+
+class NoSuchOutput(ValueError):
+    """The network has no output of this index, key or name."""
 
 
 def activations(model: nn.Module, args: tuple, kwargs: dict) -> int:

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 BATCH = 512
-SIZES = (28, 32, 16, 8, *range(1, 65), 96, 128, 224, 256)  # lengths of series and sides of images that are tried
+SIZES = (28, 32, 16, *range(1, 65), 96, 128, 224, 256)  # lengths of series and sides of images that are tried
 
 
 class _Enough(Exception):
@@ -63,8 +63,8 @@ def evaluation_mode(*models: nn.Module):
 
 
 def output_of(model: nn.Module, inputs):
-    """Return the output for a tensor, a tuple of arguments or a dictionary of them, of which the network gets copies."""
-    args, kwargs = arguments(tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, inputs))
+    """Return the output for a tensor, a tuple of arguments or a dictionary of them, which the network gets copies of."""
+    args, kwargs = arguments(tree_map(lambda t: t.clone() if isinstance(t, Tensor) else t, inputs))
     return model(*args, **kwargs)
 
 
@@ -74,7 +74,7 @@ def recorded(module: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
     calls: list[tuple[Tensor, Tensor]] = []
 
     def record(_module, given, output):
-        calls.append((given[0].clone(), output.clone()))
+        calls.append((given[0].clone(), output))  # the output itself, so that the last layer is known
 
     handle = module.register_forward_hook(record)
     try:
@@ -139,7 +139,7 @@ def outputs_of(model: nn.Module, inputs: Tensor) -> Tensor:
 
 def examples(inputs) -> int:
     """Return how many examples the inputs hold."""
-    tensors = [t for t in _parts(inputs) if isinstance(t, Tensor) and t.ndim > 0]
+    tensors = [t for t in tree_leaves(inputs) if isinstance(t, Tensor) and t.ndim > 0]
     if not tensors or len({len(t) for t in tensors}) > 1 or len(tensors[0]) == 0:
         raise ValueError(
             "calibration must be inputs of the network, a tensor (N, ...) or a tuple or dictionary of tensors of one "
@@ -151,7 +151,7 @@ def examples(inputs) -> int:
 def finite(inputs) -> None:
     """Refuse inputs with NaN or infinity."""
     examples(inputs)
-    for t in _parts(inputs):
+    for t in tree_leaves(inputs):
         if not isinstance(t, Tensor) or not t.is_floating_point() or torch.isfinite(t.sum()):
             continue  # a sum is quicker than a mask; where it overflows the mask decides
         if not torch.isfinite(t).all():
@@ -160,17 +160,7 @@ def finite(inputs) -> None:
 
 def take(inputs, index):
     """Return the examples of an index or a slice."""
-    if isinstance(inputs, dict):
-        return {k: v[index] if isinstance(v, Tensor) and v.ndim else v for k, v in inputs.items()}
-    if isinstance(inputs, (tuple, list)):
-        return tuple(v[index] if isinstance(v, Tensor) and v.ndim else v for v in inputs)
-    return inputs[index]
-
-
-def _parts(inputs) -> list:
-    if isinstance(inputs, dict):
-        return list(inputs.values())
-    return list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
+    return tree_map(lambda v: v[index] if isinstance(v, Tensor) and v.ndim else v, inputs)
 
 
 def batches(inputs, size: int = BATCH) -> Iterator:
@@ -205,7 +195,7 @@ def drawn_inputs(model: nn.Module) -> Tensor | dict[str, Tensor] | None:
                     x = torch.randn(shape, generator=generator).to(parameter)
                 inputs = x if len(names) == 1 else {k: _mask(x) if "mask" in k else x for k in names}
                 try:
-                    output_of(model, take(inputs, slice(None)))
+                    output_of(model, inputs)
                 except FAILURES:
                     continue
                 return inputs
@@ -217,16 +207,17 @@ def _mask(x: Tensor) -> Tensor:
 
 
 def _shapes(layer: nn.Module) -> Iterator[tuple[int, ...]]:
-    """Yield shapes of four examples that a layer may take as the first one of a network."""
+    """Yield shapes of two examples that a layer may take as the first one of a network."""
     if isinstance(layer, nn.Linear):
-        yield from ((4, layer.in_features), (4, 5, layer.in_features))
-    for size in SIZES:
+        yield from ((2, layer.in_features), (2, 5, layer.in_features))
+    for size in (8, *SIZES):
         if isinstance(layer, nn.RNNBase):
-            yield (4, size, layer.input_size)
+            yield (2, size, layer.input_size)
         elif isinstance(layer, nn.Embedding):
-            yield (4, size)
-        elif isinstance(layer, (nn.Conv1d, nn.Conv2d)):
-            yield (4, layer.in_channels, *[size] * len(layer.kernel_size))
+            yield (2, size)
+    for size in SIZES:
+        if isinstance(layer, (nn.Conv1d, nn.Conv2d)):
+            yield (2, layer.in_channels, *[size] * len(layer.kernel_size))
 
 
 def check_wiring(model: nn.Module, layers: Sequence[str], feeds: Sequence[str]) -> Tensor | dict[str, Tensor] | None:
@@ -283,7 +274,7 @@ def _check_readers(model, layers, feeds, few, before: dict[str, Seen]) -> None:
             raise ValueError(f"feeds {name!r} does not read layer {layers[0]!r}: its inputs do not change")
     if isinstance(few, dict):  # of which examples rows are is not known where a mask leaves some out
         return
-    alike = _overridden(model, names, dict.fromkeys(layers, lambda out: out[:1].expand_as(out)), few)
+    alike = _overridden(model, names, dict.fromkeys(layers, lambda out: out[:1].expand_as(out).clone()), few)
     for name in feeds:
         x = alike[name].input
         if len(x) == examples(few) and not torch.allclose(x, x[:1].expand_as(x), rtol=1e-4, atol=1e-6):
@@ -293,7 +284,7 @@ def _check_readers(model, layers, feeds, few, before: dict[str, Seen]) -> None:
 
 def _check_no_other(model, layers, feeds, few, before: dict[str, Seen]) -> None:
     """Refuse outputs that change with the units while what their readers give is held."""
-    held: dict[str, Callable] = {name: lambda _, name=name: before[name].output for name in feeds}
+    held: dict[str, Callable] = {name: lambda _, name=name: before[name].output.clone() for name in feeds}
     for name in layers:
         held[name] = _shifted(_axis(model, name), None)
     pairs = zip(tree_leaves(output_of(model, few)), tree_leaves(_with_outputs(model, held, few)), strict=True)

@@ -21,6 +21,7 @@ Maker = prune.BasePruningMethod | WeightNorm | SpectralNorm
 __all__ = [
     "Maker",
     "batch_norms",
+    "check_is_module",
     "copied",
     "find_module",
     "in_order",
@@ -32,6 +33,13 @@ __all__ = [
 ]
 
 OWN = frozenset(vars(nn.Module()))  # attributes of every module: what else there is, a user has put there
+
+
+def check_is_module(model: nn.Module) -> None:
+    """Refuse what is no network."""
+    if not isinstance(model, nn.Module):
+        came = f"the class {model.__name__}: create an instance" if isinstance(model, type) else type(model).__name__
+        raise ValueError(f"model must be a torch.nn.Module, got {came}")
 
 
 def find_module(model: nn.Module, name: str, what: str, *kinds: type[Kind]) -> Kind:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checks import layer_names
-from .modules import tensor_of
+from .modules import check_is_module, tensor_of
 
 __all__ = [
     "Dense",
@@ -47,11 +47,14 @@ def weight_of(model: nn.Module, layer: str | Sequence[str], *, axis: int = 0, bi
     """
     if axis not in (0, 1):
         raise ValueError(f"axis must be 0 (rows) or 1 (columns), got {axis}")
+    if not isinstance(bias, bool):
+        raise ValueError(f"bias must be True or False, got {bias!r}")
     return live_weight_of(model, layer_names(layer), axis, bias).detach().clone()
 
 
 def live_weight_of(model: nn.Module, names: Sequence[str], axis: int, bias: bool = False) -> Tensor:
     """Return the weights that `weight_of` gives, differentiable in the parameters and not copied."""
+    check_is_module(model)
     if bias and axis == 1:
         raise ValueError("bias=True needs rows (axis=0): a column is what goes out of a unit, and has no bias")
     parts = [_matrix(model, name, axis, bias) for name in names]

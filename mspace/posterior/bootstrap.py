@@ -260,7 +260,7 @@ def _chunks(
     """Return what passed the door, and an iterator over finished chunks in order; everything is checked before."""
     n_models, chunk = check_int(design.n_models, "n_models", 2), check_int(design.chunk, "chunk", 1)
     check_progress(progress)
-    if n_jobs is not None and (not isinstance(n_jobs, int) or n_jobs == 0):
+    if n_jobs is not None and (not isinstance(n_jobs, int) or isinstance(n_jobs, bool) or n_jobs == 0):
         raise ValueError(f"n_jobs must be a whole number other than 0, or None, got {n_jobs!r}")
     given, filled = training.checked(model, data, loss, output=output)
     plan = _plan(given, design, training, filled)

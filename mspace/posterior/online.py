@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_generator, check_int, check_progress
+from ..checks import check_generator, check_int, check_progress, check_real
 from ..door import checked
 from ..network.facts import gradient_hooks, trainable
 from ..network.modules import copied
 from ..network.parameters import blocks_of, flatten, positions
-from ..training import Data, Loss
+from ..training import Bounded, Data, Loss
 from ..training.loop import stack_of
-from ..training.options import Bounded
 from .gaussian import Block, GaussianPosterior
 from .path import BatchMeans, OnlineBatchMeans, PlugIn, gauss_newton_trace
 from .problem import LARGEST
@@ -51,7 +50,8 @@ def online(
     Examples are drawn with replacement and the rate falls as ``rate * i ** -alpha``. Nothing else has the limit law on
     which the estimators rest: not Adam, momentum, a constant rate, nor passes without replacement.
 
-    All parameters move; what is handed out is the covariance of an estimate from the ``len(inputs)`` examples given,
+    Parameters of a `Bounded` module are held in their bounds; where one is reached, the limit law is only rough. All
+    parameters move; what is handed out is the covariance of an estimate from the ``len(inputs)`` examples given,
     whatever the number of steps, so that it compares with the other methods. Examples count as independent: of
     overlapping windows the result is that of `sandwich` with ``dependence=0``, too small.
 
@@ -89,8 +89,7 @@ def online(
     check_progress(progress)
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    if not 0.5 < alpha < 1:
-        raise ValueError(f"alpha must lie between 0.5 and 1, got {alpha}: the average has no limit law elsewhere")
+    check_real(alpha, "alpha (the average has no limit law elsewhere)", 0.5, 1)
     given = checked(
         model,
         data,
@@ -138,24 +137,25 @@ def _descend(net, data, loss, found, steps, rate, alpha, batch_size, chains, gen
     start = {k: p.detach().expand(chains, *p.shape).clone() for k, p in trainable(net).items()}
     stack = stack_of(net, start, *data, loss, [0] * chains)
 
-    def in_order(flat):
+    def together(flat):
         views = stack.named(flat)
-        return [views[k] if k in views else flat.new_zeros(chains, *shape) for k, shape in shapes.items()]
+        parts = [views[k] if k in views else flat.new_zeros(chains, *shape) for k, shape in shapes.items()]
+        return torch.cat([part.reshape(chains, -1) for part in parts], 1)
 
-    origin = [p.clone() for p in in_order(stack.flat)]
+    begin = together(stack.flat).clone()
     total = torch.zeros(chains, len(flatten(net)), dtype=torch.float64)
     away = total.clone()  # small numbers, whose squares lose nothing
     for i in progress(range(1, steps + 1)):
         drawn = torch.randint(len(data[0]), (chains, batch_size), generator=generator)
         stack.gradient(drawn)
-        gradient = torch.cat([g.reshape(chains, -1) for g in in_order(stack.flat.grad)], 1)
+        gradient = together(stack.flat.grad)
         found.before(away, gradient, drawn)
         step = rate * i**-alpha
         away = away - step * gradient
         stack.flat.sub_(stack.flat.grad, alpha=step)
         if isinstance(net, Bounded):
             net.keep_bounds(stack.named(stack.flat))
-            away = torch.cat([(p - o).reshape(chains, -1) for p, o in zip(in_order(stack.flat), origin)], 1)
+            away = together(stack.flat) - begin
         total += away
         found.after(i, away)
         if i % 1000 == 0 and not torch.isfinite(away).all():
@@ -177,8 +177,7 @@ def _rate(net, data, loss, rate, optimizer) -> float:
         rate = made.defaults["lr"]
     if rate is None:
         return 1 / max(gauss_newton_trace(net, data, loss), 1e-12)
-    if not 0 < rate < float("inf"):
-        raise ValueError(f"rate must be positive, got {rate}")
+    rate = check_real(rate, "rate")
     return float(rate)
 
 

@@ -70,7 +70,10 @@ def predict(
         members = posterior.sample(check_int(size, "size", 2), generator)
     elif len(posterior) < 2:
         raise ValueError("posterior must have at least two members to differ")
-    first = members(x[:1])
+    try:
+        first = members(x[:1])
+    except RuntimeError as why:
+        raise ValueError(f"x must be inputs of the network, got shape {tuple(x.shape)}: {why}") from why
     step = max(1, AT_ONCE // first.numel())
     parts = [_summary(members(part), likelihood, noise) for part in x.split(step)]
     return Prediction(*map(torch.cat, zip(*parts))) if likelihood == "gaussian" else torch.cat(parts)

@@ -9,7 +9,7 @@ from numbers import Real
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_int
+from ..checks import check_int, check_labels
 from ..network.parameters import flatten
 from ..training import Data, Loss
 from .gaussian import GaussianPosterior
@@ -125,9 +125,7 @@ def _check(problem: Problem, dependence, groups, curvature, damping) -> list[tup
     if damping is not None and not (isinstance(damping, Real) and 0 <= damping < float("inf")):
         raise ValueError(f"damping must be None or a number of at least 0, got {damping!r}")
     if groups is not None:
-        groups = torch.as_tensor(groups)
-        if groups.shape != (n,):
-            raise ValueError(f"groups must be a label for each of the {n} examples, got shape {tuple(groups.shape)}")
+        groups = check_labels(groups, "groups", n)
         if not dependence:
             raise ValueError("groups are recordings whose joints no correlation crosses: they need dependence above 0")
     width = overlap(problem.x)

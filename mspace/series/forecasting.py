@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..checks import as_series, check_int
+from ..checks import as_series, check_int, check_real
 from ..threads import small
 from .trajectories import dominant_period, windows
 
@@ -50,8 +50,8 @@ def ridge_ar(series, width: int, *, horizon: int = 1, penalty: float | None = No
     """
     from sklearn.linear_model import Ridge, RidgeCV  # here, so that `import mspace` stays light
 
-    if penalty is not None and not 0 <= penalty < float("inf"):
-        raise ValueError(f"penalty must be None or a finite number >= 0, got {penalty}")
+    if penalty is not None:
+        check_real(penalty, "penalty", ends="[)")
     x, y = windows(series, width, horizon=check_int(horizon, "horizon", 1))
     if len(x) < 2:
         raise ValueError(

@@ -49,8 +49,10 @@ class Ensemble:
     @classmethod
     def of(cls, models: Sequence[nn.Module]) -> Ensemble:
         """Stack networks that were trained elsewhere."""
-        if not models:
-            raise ValueError("models must hold at least one network")
+        models = list(models)
+        if not models or not all(isinstance(m, nn.Module) for m in models):
+            came = ", ".join(type(m).__name__ for m in models[:3]) or "none"
+            raise ValueError(f"models must hold at least one network, and nothing but torch.nn.Module, got {came}")
         states = [(dict(m.named_parameters()), dict(m.named_buffers())) for m in models]
         for i, state in enumerate(states):
             shapes, first = ([{k: v.shape for k, v in kind.items()} for kind in s] for s in (state, states[0]))

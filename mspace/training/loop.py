@@ -107,7 +107,10 @@ def _seeds(n_models: int, seeds, generator: torch.Generator | None) -> list[int]
         return member_seeds(n_models, generator)
     if generator is not None:
         raise ValueError("seeds take the place of generator, got both: give one of them")
-    seeds = [check_int(s, "seeds", 0) for s in (seeds.tolist() if isinstance(seeds, Tensor) else seeds)]
+    given = seeds.tolist() if isinstance(seeds, Tensor) else seeds
+    if not isinstance(given, Sequence):
+        raise ValueError(f"seeds must be {n_models} whole numbers, one for each member, got {seeds!r:.80}")
+    seeds = [check_int(s, "seeds", 0) for s in given]
     if len(seeds) != n_models:
         raise ValueError(f"seeds must be {n_models}, one for each member, got {len(seeds)}")
     return seeds
@@ -162,8 +165,10 @@ def fit(
     Raises:
         ValueError: when the training diverged
     """
+    if isinstance(weights, Tensor):
+        weights = weights[None]
     ensemble = train_ensemble(
-        model, data, loss, 1, output=output, weights=None if weights is None else weights[None], init=init, epochs=epochs,
+        model, data, loss, 1, output=output, weights=weights, init=init, epochs=epochs,
         batch_size=batch_size, optimizer=optimizer, validation=validation, patience=patience, generator=generator,
         progress=progress,
     )  # fmt: skip

@@ -22,6 +22,7 @@ __all__ = [
     "TrainingOptions",
     "enough_epochs",
     "make_optimizer",
+    "optimizer_of",
     "training_copy",
 ]
 
@@ -95,20 +96,26 @@ def make_optimizer(make: Optimizer | None, flat: Tensor):
     """Return the optimiser of a flat tensor, or refuse one that mixes its numbers."""
     if make is None:
         return FusedAdam(flat)
+    optimizer = optimizer_of(make, [flat])
+    if type(optimizer).__name__ in NOT_ELEMENTWISE:
+        raise ValueError(f"optimizer {type(optimizer).__name__} mixes parameters, and so the members: take Adam or SGD")
+    return optimizer
+
+
+def optimizer_of(make: Optimizer, tensors: list[Tensor]) -> torch.optim.Optimizer:
+    """Return what `make` makes of a list of tensors, or refuse what is no optimiser."""
     if not callable(make):
         raise ValueError(
             "optimizer must be a function of a list of tensors, such as partial(torch.optim.SGD, lr=0.1), got "
             f"{type(make).__name__}"
         )
     try:
-        optimizer = make([flat])
+        optimizer = make(tensors)
         found = callable(getattr(optimizer, "step", None))
     except (TypeError, ValueError, RuntimeError, AttributeError) as why:
         raise ValueError(f"optimizer must make an optimiser of a list of tensors, and says: {why}") from why
     if not found:
         raise ValueError(f"optimizer must make an optimiser of a list of tensors, got {type(optimizer).__name__}")
-    if type(optimizer).__name__ in NOT_ELEMENTWISE:
-        raise ValueError(f"optimizer {type(optimizer).__name__} mixes parameters, and so the members: take Adam or SGD")
     return optimizer
 
 

@@ -13,9 +13,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from ...checks import check_int, n_examples, take
 from ...network.modules import copied
 from ...network.parameters import unflatten
-from ...training import Data
+from ...training import Bounded, Data
 from ...training.loop import spawn
-from ...training.options import NOT_ELEMENTWISE, Bounded
+from ...training.options import NOT_ELEMENTWISE, optimizer_of
 from ..gaussian import Block, GaussianPosterior
 from .families import Diagonal
 from .networks import Group
@@ -29,8 +29,8 @@ DRAWN_AT_ONCE = 1 << 16  # standard normals drawn ahead for a posterior
 class Fit:
     """The objective of N posteriors, and its descent."""
 
-    def __init__(self, template: nn.Module, groups: Sequence[Group], network, likelihood, prior, rows: Rows, streams):
-        self.template, self.groups, self.network, self.rows = template, groups, network, rows
+    def __init__(self, groups: Sequence[Group], network, likelihood, prior, rows: Rows, streams, template: nn.Module):
+        self.groups, self.network, self.rows, self.template = groups, network, rows, template
         self.random = [i for i, g in enumerate(groups) if g.family is not None]
         self.likelihood, self.prior, self.draws = likelihood, prior, network.draws
         self.normals = Normals(streams, groups[0].mean)
@@ -75,11 +75,24 @@ class Fit:
                 objective, mean_loss = self._step(move, x, y, kl_weight)
                 share = _batch(x) / self.rows.count
                 total, energy = total + share * objective, energy + share * mean_loss
+                if isinstance(self.template, Bounded):
+                    self._keep_bounds(self.template)
             self.likelihood.update(energy)
             history.append(total)
             if bends and epoch and torch.equal(history[-1], history[-2]):
                 break  # it stands, and would divide by the nothing it has moved
         return torch.stack(history) if history else torch.zeros(0, len(self.groups[0].mean))
+
+    @torch.no_grad()
+    def _keep_bounds(self, bounded: Bounded) -> None:
+        """Bring the means of all posteriors back to where the parameters of the module may be."""
+        first = self.groups[0].mean
+        means = first.new_empty(len(first), sum(g.index.numel() for g in self.groups))
+        for group in self.groups:
+            means[:, group.index] = group.mean
+        bounded.keep_bounds(unflatten(self.template, means))
+        for group in self.groups:
+            group.mean.copy_(means[:, group.index])
 
     def _step(self, move, x, y, kl_weight) -> tuple[Tensor, Tensor]:
         x, z = self.inputs(x)  # drawn once, so that a line search sees one function
@@ -98,28 +111,14 @@ class Fit:
             return total
 
         move.step(closure)
-        self._keep_bounds()
         return seen[0]
-
-    def _keep_bounds(self) -> None:
-        """Bring the means back to the bounds of a `Bounded` module."""
-        if not isinstance(self.template, Bounded):
-            return
-        with torch.no_grad():
-            size = sum(g.index.numel() for g in self.groups)
-            mean = self.groups[0].mean.new_empty(len(self.groups[0].mean), size)
-            for group in self.groups:
-                mean[:, group.index] = group.mean
-            self.template.keep_bounds(unflatten(self.template, mean))
-            for group in self.groups:
-                group.mean.copy_(mean[:, group.index])
 
     def _optimizer(self, make):
         means = [g.mean for g in self.groups if g.mean.requires_grad]
         scales = [leaf for i in self.random for leaf in self.groups[i].family.leaves()]
         if make is None:
             return torch.optim.Adam(means + scales, lr=1e-3, fused=True)
-        move = make(means + scales)
+        move = optimizer_of(make, means + scales)
         name = type(move).__name__
         if name == "LBFGS" and self.rows.steps > 1:
             raise ValueError("optimizer LBFGS needs the same examples in every step: give batch_size=None")

@@ -207,7 +207,7 @@ def _posteriors(
     rows = Rows(data, n_models, resample, options.batch_size, seeds)
     likelihood = likelihood_of(loss, options.noise, *_first_outputs(template, groups, rows))
     outputs = network_of(template, groups, data[0], likelihood.name == "gaussian", options.draws)
-    fit = Fit(template, groups, outputs, likelihood, prior, rows, streams)
+    fit = Fit(groups, outputs, likelihood, prior, rows, streams, template)
     epochs = max(20, math.ceil(5000 / rows.steps)) if options.epochs is None else check_int(options.epochs, "epochs", 0)
     history = fit.train(epochs, options.optimizer, options.kl_weight, progress)
     report = {
