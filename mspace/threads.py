@@ -17,7 +17,7 @@ from functools import cache
 
 import torch
 
-__all__ = ["limit_threads", "one_thread", "small"]
+__all__ = ["kept_stream", "limit_threads", "one_thread", "small"]
 
 SMALL = 512  # rows: threads shorten LAPACK's work on such a matrix by less than they cost
 
@@ -48,6 +48,19 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         _inside.leave(before)
+
+
+@contextmanager
+def kept_stream() -> Iterator[None]:
+    """Let modules draw from torch's global stream and give it back as it was, one thread of Python at a time.
+
+    The stream is the process's: a thread that seeded or restored it while another draws would change what that one gets.
+    """
+    with _drawing, torch.random.fork_rng(devices=[]):
+        yield
+
+
+_drawing = threading.RLock()
 
 
 def small(rows: int) -> AbstractContextManager[None]:

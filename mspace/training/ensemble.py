@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +19,7 @@ from .._memory import examples_at_once
 from ..checks import arguments, n_examples, take
 from ..network.modules import copied
 from ..neurons import NeuronDistribution, weight_of
+from .stacks import SLOW
 
 __all__ = ["Ensemble", "read_ensemble", "write_ensemble"]
 
@@ -114,7 +116,8 @@ class Ensemble:
         def member(own):
             return functional_call(model, own, *arguments(tree_map(torch.clone, x)))
 
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=SLOW)
             try:
                 return vmap(member)(state)
             except RuntimeError:  # an operation that vmap does not know: the same, one by one

@@ -15,6 +15,7 @@ from ..door import Checked
 from ..network.facts import gradient_hooks, has_hooks, reset_parameters, trainable
 from ..network.loss import loss_kind
 from ..network.modules import copied
+from ..threads import kept_stream
 from .convergence import descend
 from .dense import DenseStack, dense_layers
 from .ensemble import Ensemble
@@ -297,7 +298,7 @@ def _drawn_anew(template: nn.Module, init, seed: int) -> nn.Module:
     Frozen parameters, those set to a constant, and the statistics of normalisations, which come from data, are kept.
     """
     fresh, known, unknown = copied(template), set(), []
-    with torch.random.fork_rng(devices=[]):
+    with kept_stream():
         torch.manual_seed(seed)
         if callable(init):
             init(fresh)

@@ -13,6 +13,7 @@ from torch.optim.adam import adam
 from ..checks import arguments, check_choice, check_data, check_int, n_examples, take
 from ..door import Checked, checked
 from ..network.modules import batch_norms, copied
+from ..threads import kept_stream
 
 __all__ = [
     "Bounded",
@@ -151,7 +152,7 @@ def check_alone(model: nn.Module, inputs, batch_size: int) -> None:
         return
     args, kwargs = arguments(take(inputs, slice(1)))
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), kept_stream():
             alone(*args, **kwargs)
     except ValueError as why:
         raise ValueError(

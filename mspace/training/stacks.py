@@ -6,7 +6,7 @@ one call and never mixes them. `gradient` fills ``flat.grad`` for a minibatch of
 
 from __future__ import annotations
 
-import threading
+import warnings
 from collections.abc import Callable, Mapping
 
 import torch
@@ -17,10 +17,11 @@ from torch.utils._pytree import tree_map
 from .._memory import examples_at_once
 from ..checks import arguments, n_examples, take
 from ..network.modules import batch_norms, copied
+from ..threads import kept_stream
 
-__all__ = ["BatchedStack", "LoopedStack", "Stack"]
+__all__ = ["SLOW", "BatchedStack", "LoopedStack", "Stack"]
 
-DRAWING = threading.Lock()  # members that draw from the global stream seed it: one thread at a time
+SLOW = "There is a performance drop"  # what vmap says of an operation that it takes in a loop
 
 
 class Stack:
@@ -137,7 +138,9 @@ class BatchedStack(Stack):
     def outputs(self, x):
         """Return every member's outputs (N, B, ...) for the same inputs (B, ...), in evaluation mode."""
         state = {**self.named(self.flat), **self.fixed}
-        return vmap(lambda own: functional_call(self.evaluated, own, *arguments(x)))(state)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=SLOW)
+            return vmap(lambda own: functional_call(self.evaluated, own, *arguments(x)))(state)
 
     def gradient(self, index: Tensor, weight: Tensor | None = None) -> None:
         """Fill ``flat.grad`` for the examples index (N, B), each counted `weight` (N, B) times."""
@@ -168,7 +171,7 @@ class LoopedStack(Stack):
         """Fill ``flat.grad`` for the examples index (N, B), each counted `weight` (N, B) times."""
         self.steps += 1
         views, grads = self.named(self.flat), self.named(self.flat.grad)
-        with DRAWING, torch.random.fork_rng(devices=[]), torch.enable_grad():
+        with kept_stream(), torch.enable_grad():
             for i in range(self.size):
                 torch.manual_seed((self.seeds[i] + self.steps) % 2**63)
                 own = {k: v[i].detach().requires_grad_() for k, v in views.items()}
