@@ -64,7 +64,7 @@ _drawing = threading.RLock()
 
 
 def small(rows: int) -> AbstractContextManager[None]:
-    """One thread for matrices of up to `SMALL` rows; for larger ones as many as there are."""
+    """Return a context of one thread for matrices of up to `SMALL` rows, of as many as there are for larger ones."""
     return one_thread() if rows <= SMALL else nullcontext()
 
 
@@ -75,7 +75,7 @@ class _Inside(threading.local):
     lock, count, before, owned = threading.Lock(), 0, 1, False  # of all, set on the class
 
     def enter(self) -> int:
-        """Returns how many threads torch has to be given back."""
+        """Return how many threads torch has to be given back."""
         own = torch.get_num_threads()
         with self.lock:
             if not _Inside.count:

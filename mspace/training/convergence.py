@@ -114,8 +114,7 @@ class Full:
         for at in torch.arange(count).split(PIECE):
             weight = None if self.weight is None else self.weight[:, at]
             self.stack.gradient(self.index[:, at], weight)
-            assert self.stack.flat.grad is not None
-            slopes = self.stack.named(self.stack.flat.grad).values()
+            slopes = self.stack.named(self.stack.grad).values()
             total += torch.cat([g.reshape(len(point), -1) for g in slopes], 1) * (len(at) / count)
         return total
 

@@ -92,7 +92,7 @@ class Ensemble:
         model = copied(self.template)
         with torch.no_grad():
             for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-                tensor.copy_((self.parameters | self.buffers)[name][i])
+                tensor.copy_({**self.parameters, **self.buffers}[name][i])
         return model
 
     def __iter__(self) -> Iterator[nn.Module]:
@@ -203,7 +203,7 @@ def read_ensemble(path: str | os.PathLike, template: nn.Module) -> tuple[Ensembl
         raise ValueError(f"path {str(path)!r} is damaged, its checksum is another than when it was written: delete it")
     ensemble = Ensemble(copied(template), **kinds)
     for name, own in (*template.named_parameters(), *template.named_buffers()):
-        if (held := (ensemble.parameters | ensemble.buffers)[name].dtype) != own.dtype:
+        if (held := {**ensemble.parameters, **ensemble.buffers}[name].dtype) != own.dtype:
             raise ValueError(f"template[{name!r}] is {own.dtype}, the file has {held}: convert it, template.to({held})")
     return ensemble, note
 

@@ -209,7 +209,7 @@ def train_members(
         report["gradient"] = descend(stack, resample, weights, evaluations=evaluations, bounded=bounded)
     report = {"loss": stack.losses(*given.data), **report}
     report["failed"] = ~torch.isfinite(report["loss"])
-    return Ensemble(copied(model), parameters | stack.parameters(), buffers | stack.fixed, report)
+    return Ensemble(copied(model), parameters | stack.parameters(), buffers | stack.buffers, report)
 
 
 def stack_of(template: nn.Module, parameters, x, y, loss, seeds, buffers=None, hooks=None) -> Stack:
@@ -218,12 +218,12 @@ def stack_of(template: nn.Module, parameters, x, y, loss, seeds, buffers=None, h
         return DenseStack(template, parameters, x, y, loss)
     if not any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 and m.training for m in template.modules()):
         stack = BatchedStack(template, parameters, x, y, loss, buffers, hooks=hooks)
-        before = {k: v.clone() for k, v in stack.fixed.items()}
+        before = {k: v.clone() for k, v in stack.buffers.items()}
         try:
             # two examples, as batch normalisation wants
             stack.gradient(torch.zeros(stack.size, min(2, n_examples(x)), dtype=torch.long))
             stack.outputs(tree_map(lambda t: t[:1], x))
-            stack.fixed = before  # the trial has moved the statistics of batch normalisation
+            stack.buffers = before  # the trial has moved the statistics of batch normalisation
             return stack
         except (RuntimeError, ValueError, NotImplementedError):  # no batching rule, or a data-dependent branch
             pass
@@ -372,7 +372,7 @@ class Best:
         self.stack, self.validation, self.patience = stack, validation, patience
         self.loss = stack.losses(*validation)
         self.flat, self.epoch = stack.flat.detach().clone(), torch.zeros(stack.size, dtype=torch.long)
-        self.fixed = {k: v.clone() for k, v in stack.fixed.items()}
+        self.fixed = {k: v.clone() for k, v in stack.buffers.items()}
         self.running = torch.ones(stack.size, dtype=torch.bool)
 
     def finished(self, epoch: int) -> bool:
@@ -384,7 +384,7 @@ class Best:
         self.flat.copy_(self.stack.flat)
         self.stack.flat.copy_(current)
         for name, held in self.fixed.items():
-            held[better] = self.stack.fixed[name][better]
+            held[better] = self.stack.buffers[name][better]
         self.loss, self.epoch = torch.where(better, loss, self.loss), torch.where(better, epoch, self.epoch)
         if self.patience is not None:
             self.running &= epoch - self.epoch < self.patience
@@ -393,5 +393,5 @@ class Best:
     def restore(self) -> dict[str, Tensor]:
         """Put the best back into the stack, and return its report."""
         self.stack.flat.copy_(self.flat)
-        self.stack.fixed.update(self.fixed)
+        self.stack.buffers.update(self.fixed)
         return {"validation": self.loss, "epochs": self.epoch}

@@ -126,12 +126,15 @@ class FusedAdam:
     def __init__(self, flat: Tensor):
         self.flat, self.mean, self.square = flat, torch.zeros_like(flat), torch.zeros_like(flat)
         self.count = torch.zeros((), dtype=torch.float32)
-        self.rule = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0}
 
     def step(self) -> None:
         """Move ``flat`` by its gradient."""
         state = [self.mean], [self.square], [], [self.count]
-        adam([self.flat], [self.flat.grad], *state, fused=True, amsgrad=False, maximize=False, **self.rule)
+        assert self.flat.grad is not None
+        adam(
+            [self.flat], [self.flat.grad], *state, fused=True, amsgrad=False, maximize=False, lr=1e-3, beta1=0.9,
+            beta2=0.999, eps=1e-8, weight_decay=0.0,
+        )  # fmt: skip
 
 
 def training_copy(model: nn.Module) -> nn.Module:
