@@ -272,3 +272,11 @@ def test_bad_calls():
 def test_labels_are_numbers_of_clusters(labels, says):
     with pytest.raises(ValueError, match=says):
         modularity(torch.ones(4, 4), labels)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("resampled", 5), ("null", 5), ("generator", 3), ("resolution", math.nan)]
+)
+def test_options_of_another_type_are_named(option, value):
+    with pytest.raises(ValueError, match=f"{option} must be"):
+        communities(1 - torch.eye(5), **{option: value})

@@ -51,6 +51,8 @@ class Stability:
     def of(cls, reference, partitions: Iterable) -> Stability:
         """From labels (m,) and any number of them, such as ``map(cluster, resampled(samples))``."""
         reference = as_labels(reference, "reference")
+        if not isinstance(partitions, Iterable):
+            raise ValueError(f"partitions must be labels one after another, got {partitions!r}: put one in a list")
         found = [as_labels(p, f"partitions[{i}]", len(reference)) for i, p in enumerate(partitions)]
         if not found:
             raise ValueError("partitions must be at least one, got none")

@@ -176,34 +176,34 @@ class HTNet(EEGNet):
         return envelopes if p is None else p.unsqueeze(-3) @ envelopes
 
 
-def regions(positions, centres, *, width: float, empty: str = "error") -> Tensor:
-    """Return how much each electrode counts for each region, P (R, C), by a Gaussian of its distance to the centre.
+def regions(positions, centers, *, width: float, empty: str = "error") -> Tensor:
+    """Return how much each electrode counts for each region, P (R, C), by a Gaussian of its distance to the center.
 
     Rows sum to one. Electrodes farther than three widths do not count.
 
     Args:
         positions: of the electrodes (C, 2) or (C, 3); one of NaN is missing, and leaves its share to the others
-        centres: of the regions, (R, 2) or (R, 3)
+        centers: of the regions, (R, 2) or (R, 3)
         width: standard deviation of the Gaussian, in the units of the positions
         empty: of a region with no electrode within reach: "error", or "zero" for a row of zeros
     """
-    positions, centres = as_tensor(positions, "positions").double(), as_tensor(centres, "centres").double()
-    if positions.ndim != 2 or centres.ndim != 2 or positions.shape[1] != centres.shape[1] or 0 in positions.shape:
-        shapes = f"{tuple(positions.shape)} and {tuple(centres.shape)}"
-        raise ValueError(f"positions must be (C, d) and centres (R, d), got {shapes}")
-    if not torch.isfinite(centres).all() or len(centres) == 0:
-        raise ValueError("centres must be finite and at least one: leave out the regions that have no place")
+    positions, centers = as_tensor(positions, "positions").double(), as_tensor(centers, "centers").double()
+    if positions.ndim != 2 or centers.ndim != 2 or positions.shape[1] != centers.shape[1] or 0 in positions.shape:
+        shapes = f"{tuple(positions.shape)} and {tuple(centers.shape)}"
+        raise ValueError(f"positions must be (C, d) and centers (R, d), got {shapes}")
+    if not torch.isfinite(centers).all() or len(centers) == 0:
+        raise ValueError("centers must be finite and at least one: leave out the regions that have no place")
     width = check_real(width, "width")
     if empty not in ("error", "zero"):
         raise ValueError(f"empty must be 'error' or 'zero', got {empty!r}")
     missing = ~torch.isfinite(positions).all(1)
-    distance = torch.cdist(centres, positions.nan_to_num(0.0, 0.0, 0.0))
+    distance = torch.cdist(centers, positions.nan_to_num(0.0, 0.0, 0.0))
     weight = torch.exp(-((distance / width) ** 2) / 2).masked_fill(missing | (distance > REACH * width), 0.0)
     total = weight.sum(1, keepdim=True)
     if empty == "error" and (total == 0).any():
         bare = (total[:, 0] == 0).nonzero().flatten().tolist()
         raise ValueError(
-            f"centres {bare} have no electrode within {REACH:g} widths of {width:g}: leave them out, take a larger width, "
+            f"centers {bare} have no electrode within {REACH:g} widths of {width:g}: leave them out, take a larger width, "
             "or empty='zero'"
         )
     return weight / torch.where(total == 0, torch.ones_like(total), total)
