@@ -10,6 +10,7 @@ from torch import nn
 
 from .checks import arguments, n_examples, take
 from .network.facts import activations
+from .threads import kept_stream
 
 __all__ = ["examples_at_once", "free_memory"]
 
@@ -50,6 +51,6 @@ def examples_at_once(model: nn.Module, inputs, copies: int, max_memory: float | 
     limit = min(BUDGET, free_memory() // 4) if max_memory is None else max_memory
     few = take(inputs, slice(0, 2))
     args, kwargs = arguments(few)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), kept_stream():
         each = activations(model, args, kwargs) / n_examples(few)
     return max(1, int(limit / max(1.0, each * copies)))

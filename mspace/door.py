@@ -23,6 +23,7 @@ from .network.loss import (
     usable_loss,
 )
 from .network.modules import batch_norms, copied
+from .threads import kept_stream
 
 __all__ = ["Checked", "checked"]
 
@@ -99,7 +100,7 @@ def checked(
         model = copied(model).to("cpu", torch.float64).eval()
     x, target = (tree_map(_doubled if double else torch.clone, take(part, _probe(data[1]))) for part in data)
     net = adapted(model, output=output).eval()
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), kept_stream():
         out, writes = _outputs(net, x, own)
         if output is not None or writes:
             model = adapted(model, output=output, guard=writes)

@@ -17,7 +17,7 @@ from functools import cache
 
 import torch
 
-__all__ = ["limit_threads", "one_thread", "small"]
+__all__ = ["kept_stream", "limit_threads", "one_thread", "small"]
 
 SMALL = 512  # rows: threads shorten LAPACK's work on such a matrix by less than they cost
 
@@ -50,8 +50,21 @@ def one_thread() -> Iterator[None]:
         _inside.leave(before)
 
 
+@contextmanager
+def kept_stream() -> Iterator[None]:
+    """Let modules draw from torch's global stream and give it back as it was, one thread of Python at a time.
+
+    The stream is the process's: a thread that seeded or restored it while another draws would change what that one gets.
+    """
+    with _drawing, torch.random.fork_rng(devices=[]):
+        yield
+
+
+_drawing = threading.RLock()
+
+
 def small(rows: int) -> AbstractContextManager[None]:
-    """One thread for matrices of up to `SMALL` rows; for larger ones as many as there are."""
+    """Return a context of one thread for matrices of up to `SMALL` rows, of as many as there are for larger ones."""
     return one_thread() if rows <= SMALL else nullcontext()
 
 
@@ -62,7 +75,7 @@ class _Inside(threading.local):
     lock, count, before, owned = threading.Lock(), 0, 1, False  # of all, set on the class
 
     def enter(self) -> int:
-        """Returns how many threads torch has to be given back."""
+        """Return how many threads torch has to be given back."""
         own = torch.get_num_threads()
         with self.lock:
             if not _Inside.count:

@@ -257,3 +257,26 @@ def test_bad_calls():
     ):
         with pytest.raises(ValueError, match=said):
             call()
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        ([0, -1, 1, 1], r"labels must be at least 0, got 1 below.*leave them out"),
+        (["a", "b", "a", "b"], r"labels must be whole numbers \(4,\).*np\.unique"),
+        ([[0, 1], [0]], r"labels must be whole numbers \(4,\)"),
+        ([0.0, 1.0, 0.0, 1.0], r"labels must be whole numbers \(4,\)"),
+        (None, r"labels must be whole numbers \(4,\)"),
+    ],
+)
+def test_labels_are_numbers_of_clusters(labels, says):
+    with pytest.raises(ValueError, match=says):
+        modularity(torch.ones(4, 4), labels)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("resampled", 5), ("null", 5), ("generator", 3), ("resolution", math.nan)]
+)
+def test_options_of_another_type_are_named(option, value):
+    with pytest.raises(ValueError, match=f"{option} must be"):
+        communities(1 - torch.eye(5), **{option: value})

@@ -826,7 +826,7 @@ def test_bad_input_is_refused(method, data, loss, options, said):
         ({"damping": math.nan}, "damping must be"),
         ({"curvature": "fisher"}, "curvature must be one of auto, hessian, gauss_newton"),
         ({"dependence": 2, "groups": torch.zeros(5)}, "groups must be 20"),
-        ({"groups": torch.zeros(20)}, "groups"),
+        ({"groups": torch.zeros(20).long()}, "need dependence above 0"),
     ],
 )
 def test_bad_options_of_the_sandwich_are_refused(options, said):

@@ -170,8 +170,8 @@ def test_filters_in_space_as_weights_of_electrodes():
 
 def test_regions_are_averages_of_electrodes_nearby():
     positions = torch.tensor([[0.0, 0.0], [1.0, 0.0], [5.0, 0.0], [5.0, 1.0]])
-    centres = torch.tensor([[0.5, 0.0], [5.0, 0.2]])
-    p = regions(positions, centres, width=1.0)
+    centers = torch.tensor([[0.5, 0.0], [5.0, 0.2]])
+    p = regions(positions, centers, width=1.0)
     w = math.exp(-0.04 / 2), math.exp(-0.64 / 2)
     assert torch.allclose(p[0].float(), torch.tensor([0.5, 0.5, 0.0, 0.0]))
     assert p[1, 2:].tolist() == pytest.approx([w[0] / sum(w), w[1] / sum(w)], abs=1e-6)
@@ -180,10 +180,10 @@ def test_regions_are_averages_of_electrodes_nearby():
 
 def test_missing_electrodes_leave_their_share_to_the_others():
     positions = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    centres = torch.zeros(1, 2)
-    whole = regions(positions, centres, width=1.0)
+    centers = torch.zeros(1, 2)
+    whole = regions(positions, centers, width=1.0)
     positions[1] = math.nan
-    p = regions(positions, centres, width=1.0)
+    p = regions(positions, centers, width=1.0)
     assert p[0, 1] == 0 and torch.allclose(p[0, [0, 2]], whole[0, [0, 2]] / whole[0, [0, 2]].sum())
     net = small(channels=1)
     x = noise(3, 1, 3, 64)
@@ -193,10 +193,10 @@ def test_missing_electrodes_leave_their_share_to_the_others():
 
 
 def test_a_region_without_electrodes_is_named_or_zero():
-    positions, centres = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.1, 0.0], [9.0, 9.0]])
-    with pytest.raises(ValueError, match=r"centres \[1\] have no electrode within 3 widths of 1"):
-        regions(positions, centres, width=1.0)
-    p = regions(positions, centres, width=1.0, empty="zero")
+    positions, centers = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.1, 0.0], [9.0, 9.0]])
+    with pytest.raises(ValueError, match=r"centers \[1\] have no electrode within 3 widths of 1"):
+        regions(positions, centers, width=1.0)
+    p = regions(positions, centers, width=1.0, empty="zero")
     assert p.tolist() == [[1.0], [0.0]]
     assert torch.isfinite(small(channels=2).eval()(noise(2, 1, 1, 64), p)).all()
 
@@ -480,13 +480,13 @@ def test_bad_projections_are_named(projection, words):
 
 
 def test_bad_regions_are_named():
-    good = {"positions": torch.rand(4, 2), "centres": torch.rand(2, 2), "width": 1.0}
+    good = {"positions": torch.rand(4, 2), "centers": torch.rand(2, 2), "width": 1.0}
     for change, words in [
         ({"positions": torch.rand(4, 3)}, r"positions must be \(C, d\)"),
-        ({"centres": torch.full((2, 2), math.nan)}, "centres must be finite"),
+        ({"centers": torch.full((2, 2), math.nan)}, "centers must be finite"),
         ({"width": 0}, "width must be a positive number"),
         ({"empty": "none"}, "empty must be 'error' or 'zero'"),
-        ({"positions": torch.full((4, 2), math.nan)}, r"centres \[0, 1\] have no electrode"),
+        ({"positions": torch.full((4, 2), math.nan)}, r"centers \[0, 1\] have no electrode"),
     ]:
         with pytest.raises(ValueError, match=words):
             regions(**(good | change))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mspace.checks import as_tensor, check_int, check_real
 from mspace.models import NeuralODE, rk4
-from mspace.models.mlp import linear
+from mspace.models.parts import linear
 
 
 class Oscillators(nn.Module):

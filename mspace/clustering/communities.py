@@ -11,7 +11,7 @@ import torch
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from ..checks import as_tensor, check_generator, check_int, seeded
+from ..checks import as_tensor, check_callable, check_generator, check_int, seeded
 from ..training import member_seeds
 from .stability import Stability, as_labels
 
@@ -89,8 +89,10 @@ def communities(
     k = _neighbors(neighbors, len(d))
     if not isinstance(resolution, (int, float)) or not 0 < resolution < math.inf:
         raise ValueError(f"resolution must be a positive number, got {resolution!r}")
+    if not isinstance(resampled, Iterable):
+        raise ValueError(f"resampled must be distances one after another, got {resampled!r}: put one in a list")
     others = [_alike(r, f"resampled[{i}]", len(d)) for i, r in enumerate(resampled)]
-    draw = _gaussian(d) if null is None else null
+    draw = _gaussian(d) if null is None else check_callable(null, "null", "of a generator that returns distances")
     n_null = check_int(n_null, "n_null", 2)
     first, second, third = member_seeds(3, generator)
     seeds = member_seeds(n_null, seeded(second))

@@ -51,6 +51,8 @@ class Stability:
     def of(cls, reference, partitions: Iterable) -> Stability:
         """From labels (m,) and any number of them, such as ``map(cluster, resampled(samples))``."""
         reference = as_labels(reference, "reference")
+        if not isinstance(partitions, Iterable):
+            raise ValueError(f"partitions must be labels one after another, got {partitions!r}: put one in a list")
         found = [as_labels(p, f"partitions[{i}]", len(reference)) for i, p in enumerate(partitions)]
         if not found:
             raise ValueError("partitions must be at least one, got none")
@@ -83,7 +85,8 @@ class Stability:
     @property
     def ambiguous(self) -> float:
         """Share of pairs together in more than 10 and less than 90 % of the partitions (Senbabaoglu et al. 2014)."""
-        i, j = torch.triu_indices(*self.together.shape, 1)
+        m = len(self.reference)
+        i, j = torch.triu_indices(m, m, 1)
         share = self.together[i, j]
         return float(((share > 0.1) & (share < 0.9)).double().mean()) if len(share) else 0.0
 
@@ -96,14 +99,23 @@ class Stability:
 
 
 def as_labels(labels, name: str, m: int | None = None) -> Tensor:
-    """Labels (m,) as whole numbers."""
-    found = np.asarray(labels)
-    if found.ndim != 1 or not len(found) or found.dtype.kind not in "iu" or m not in (None, len(found)):
+    """Return labels (m,) as whole numbers of at least zero."""
+    try:
+        given = np.asarray(labels)
+    except (TypeError, ValueError, RuntimeError):  # ragged, or of a kind that is no array
+        given = np.empty((), dtype=object)
+    if given.ndim != 1 or not len(given) or given.dtype.kind not in "iu" or m not in (None, len(given)):
         size = "m" if m is None else m
         raise ValueError(
-            f"{name} must be whole numbers ({size},), one for each neuron, got {found.dtype} {found.shape}"
+            f"{name} must be whole numbers ({size},), one for each neuron, got {given.dtype} {given.shape}: "
+            "np.unique(names, return_inverse=True)[1] makes numbers of names"
         )
-    return torch.from_numpy(found.astype(np.int64))
+    if given.min() < 0:
+        raise ValueError(
+            f"{name} must be at least 0, got {int((given < 0).sum())} below: neurons that belong to no cluster are no "
+            "cluster, leave them out, or give each a label of its own"
+        )
+    return torch.from_numpy(given.astype(np.int64))
 
 
 def _scores(name: str, pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:

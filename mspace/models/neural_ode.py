@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import as_tensor, check_int, check_real
-from .histories import checked, checked_forecast, flattened, holds, last_samples
-from .mlp import mlp
+from .parts import checked, checked_forecast, flattened, holds, last_samples, mlp
 from .recurrent import GRUCell
 from .solvers import Solution, finite, increasing, rk4, step
 

@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 
 from ..checks import check_generator
 from ..network.connections import HiddenUnits
-from .mlp import as_function, linear
+from .parts import as_function, linear
 
 __all__ = ["OrthogonalAutoencoder"]
 

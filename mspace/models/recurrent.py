@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checks import check_generator, check_int
-from .histories import checked, checked_forecast, last_samples
-from .mlp import as_function, linear
+from .parts import as_function, checked, checked_forecast, last_samples, linear
 
 __all__ = ["ElmanRNN", "GRUCell"]
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..checks import as_tensor, check_int
-from .histories import holds
+from .parts import holds
 
 __all__ = ["Field", "Solution", "dopri5", "finite", "increasing", "rk4", "step"]
 

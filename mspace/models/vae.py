@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import check_generator, check_int, check_real
-from .histories import checked, checked_forecast, flattened, last_samples
-from .mlp import mlp
+from .parts import checked, checked_forecast, flattened, last_samples, mlp
 
 __all__ = ["WindowVAE", "negative_elbo"]
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..checks import arguments
+from ..threads import kept_stream
 from .connections import Connection, is_shown
 from .loss import FAILURES
 
@@ -186,7 +187,7 @@ def drawn_inputs(model: nn.Module) -> Tensor | dict[str, Tensor] | None:
     names = [k for k, p in inspect.signature(model.forward).parameters.items() if p.default is p.empty]
     generator, parameter = torch.Generator().manual_seed(0), next(model.parameters())
     first = [m for m in model.modules() if list(m.parameters(recurse=False))][:3]
-    with evaluation_mode(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with evaluation_mode(model), torch.no_grad(), kept_stream():
         for layer in first:
             for shape in _shapes(layer):
                 if isinstance(layer, nn.Embedding):

@@ -148,11 +148,11 @@ def _descend(net, data, loss, found, steps, rate, alpha, batch_size, chains, gen
     for i in progress(range(1, steps + 1)):
         drawn = torch.randint(len(data[0]), (chains, batch_size), generator=generator)
         stack.gradient(drawn)
-        gradient = together(stack.flat.grad)
+        gradient = together(stack.grad)
         found.before(away, gradient, drawn)
         step = rate * i**-alpha
         away = away - step * gradient
-        stack.flat.sub_(stack.flat.grad, alpha=step)
+        stack.flat.sub_(stack.grad, alpha=step)
         if isinstance(net, Bounded):
             net.keep_bounds(stack.named(stack.flat))
             away = together(stack.flat) - begin

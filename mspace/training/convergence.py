@@ -19,6 +19,7 @@ ACCEPTED = (
     0.9  # a step is too long where the slope along it has risen above this share of what it was, with the other sign
 )
 REFRESHED = 8  # evaluations, for all members at once, so that none depends on the others
+ROUNDING = 100  # steps of so many rounding errors of the parameters are none
 DONE = 0.03  # of the sampling error: what is left changes a standard error by a per cent or two
 
 
@@ -91,12 +92,12 @@ def descend(
             length = torch.where(taken, torch.ones_like(length), shorter)
             if i % REFRESHED == 0:
                 drawn = slope - others.gradient(point)  # far from a minimum it was another
-            moving = ~(_distance(pairs, slope, drawn) <= DONE) & (slope.abs().amax(1) > 0)
+            moving = ~(_distance(pairs, point, slope, drawn) <= DONE) & (slope.abs().amax(1) > 0)
             if i % REFRESHED == 0 and not moving.any():
                 break
         drawn = slope - others.gradient(point)
         full.put(point)
-        return _distance(pairs, slope, drawn), pairs
+        return _distance(pairs, point, slope, drawn), pairs
 
 
 def _first_length(point: Tensor, slope: Tensor) -> Tensor:
@@ -104,9 +105,13 @@ def _first_length(point: Tensor, slope: Tensor) -> Tensor:
     return 1e-3 * (1 + point.norm(dim=1)) / slope.norm(dim=1).clamp(min=torch.finfo(slope.dtype).tiny)
 
 
-def _distance(pairs: Pairs, slope: Tensor, drawn: Tensor) -> Tensor:
-    left, sampling = ((v * pairs.solve(v)).sum(1) for v in (slope, drawn))
-    return (left / sampling).clamp(min=0).sqrt().nan_to_num(0.0)
+def _distance(pairs: Pairs, point: Tensor, slope: Tensor, drawn: Tensor) -> Tensor:
+    """Return the distance to the minimum, 0 where the Newton step is rounding: new data may bring about no step at all."""
+    newton = pairs.solve(slope)
+    left, sampling = (slope * newton).sum(1), (drawn * pairs.solve(drawn)).sum(1)
+    distance = (left / sampling).clamp(min=0).sqrt().nan_to_num(0.0)
+    rounding = ROUNDING * torch.finfo(point.dtype).eps * point.norm(dim=1)
+    return distance.masked_fill(newton.norm(dim=1) <= rounding, 0.0)
 
 
 class Full:
@@ -140,8 +145,7 @@ class Full:
         for at in torch.arange(count).split(PIECE):
             weight = None if self.weight is None else self.weight[:, at]
             self.stack.gradient(self.index[:, at], weight)
-            assert self.stack.flat.grad is not None
-            slopes = self.stack.named(self.stack.flat.grad).values()
+            slopes = self.stack.named(self.stack.grad).values()
             total += torch.cat([g.reshape(len(point), -1) for g in slopes], 1) * (len(at) / count)
         return total
 

@@ -76,7 +76,7 @@ class DenseStack(Stack):
     Everything below has shapes (N, B, features) and takes views.
     """
 
-    def __init__(self, template: nn.Sequential, parameters, x, y, loss):
+    def __init__(self, template: nn.Module, parameters, x, y, loss):
         self.layers = dense_layers(template) or []
         super().__init__(template, parameters, x, y, loss)
         self.kind, self.plans = loss_kind(loss), {}
@@ -128,7 +128,7 @@ class Plan:
 
     def __init__(self, stack: DenseStack, batch: int, plain: bool):
         self.layers, self.kind, self.calls = stack.layers, stack.kind, []
-        self.blocks, self.grads = stack.blocks(stack.flat), stack.blocks(stack.flat.grad)
+        self.blocks, self.grads = stack.blocks(stack.flat), stack.blocks(stack.grad)
         self.own = stack.named(stack.flat)
         first, last = stack.layers[0], stack.layers[-1]
         self.share = 1 / (batch * last.outputs if stack.kind == "mse" else batch)
@@ -196,7 +196,8 @@ class Plan:
             self._add(d.mul_, self.factor)
 
     def _backward(self, trace: list[tuple], y: Tensor) -> None:
-        self._loss(*trace[-1][1:], y)
+        _, outputs, delta = trace[-1]
+        self._loss(outputs, delta, y)
         for i in reversed(range(len(self.layers))):
             a, (h, outputs, delta) = self.layers[i], trace[i]
             if a.activation is not nn.Identity:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +19,7 @@ from .._memory import examples_at_once
 from ..checks import arguments, n_examples, take
 from ..network.modules import copied
 from ..neurons import NeuronDistribution, weight_of
+from .stacks import SLOW
 
 __all__ = ["Ensemble", "read_ensemble", "write_ensemble"]
 
@@ -90,7 +92,7 @@ class Ensemble:
         model = copied(self.template)
         with torch.no_grad():
             for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-                tensor.copy_((self.parameters | self.buffers)[name][i])
+                tensor.copy_({**self.parameters, **self.buffers}[name][i])
         return model
 
     def __iter__(self) -> Iterator[nn.Module]:
@@ -114,7 +116,8 @@ class Ensemble:
         def member(own):
             return functional_call(model, own, *arguments(tree_map(torch.clone, x)))
 
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=SLOW)
             try:
                 return vmap(member)(state)
             except RuntimeError:  # an operation that vmap does not know: the same, one by one
@@ -200,7 +203,7 @@ def read_ensemble(path: str | os.PathLike, template: nn.Module) -> tuple[Ensembl
         raise ValueError(f"path {str(path)!r} is damaged, its checksum is another than when it was written: delete it")
     ensemble = Ensemble(copied(template), **kinds)
     for name, own in (*template.named_parameters(), *template.named_buffers()):
-        if (held := (ensemble.parameters | ensemble.buffers)[name].dtype) != own.dtype:
+        if (held := {**ensemble.parameters, **ensemble.buffers}[name].dtype) != own.dtype:
             raise ValueError(f"template[{name!r}] is {own.dtype}, the file has {held}: convert it, template.to({held})")
     return ensemble, note
 

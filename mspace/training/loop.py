@@ -15,6 +15,7 @@ from ..door import Checked
 from ..network.facts import gradient_hooks, has_hooks, reset_parameters, trainable
 from ..network.loss import loss_kind
 from ..network.modules import copied
+from ..threads import kept_stream
 from .convergence import finish as finish_members
 from .dense import DenseStack, dense_layers
 from .ensemble import Ensemble
@@ -209,7 +210,7 @@ def train_members(
         report["gradient"] = finish_members(base, stack, resample, weights, bounded=bounded)
     report = {"loss": stack.losses(*given.data), **report}
     report["failed"] = ~torch.isfinite(report["loss"])
-    return Ensemble(copied(model), parameters | stack.parameters(), buffers | stack.fixed, report)
+    return Ensemble(copied(model), parameters | stack.parameters(), buffers | stack.buffers, report)
 
 
 def stack_of(template: nn.Module, parameters, x, y, loss, seeds, buffers=None, hooks=None) -> Stack:
@@ -218,12 +219,12 @@ def stack_of(template: nn.Module, parameters, x, y, loss, seeds, buffers=None, h
         return DenseStack(template, parameters, x, y, loss)
     if not any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 and m.training for m in template.modules()):
         stack = BatchedStack(template, parameters, x, y, loss, buffers, hooks=hooks)
-        before = {k: v.clone() for k, v in stack.fixed.items()}
+        before = {k: v.clone() for k, v in stack.buffers.items()}
         try:
             # two examples, as batch normalisation wants
             stack.gradient(torch.zeros(stack.size, min(2, n_examples(x)), dtype=torch.long))
             stack.outputs(tree_map(lambda t: t[:1], x))
-            stack.fixed = before  # the trial has moved the statistics of batch normalisation
+            stack.buffers = before  # the trial has moved the statistics of batch normalisation
             return stack
         except (RuntimeError, ValueError, NotImplementedError):  # no batching rule, or a data-dependent branch
             pass
@@ -298,7 +299,7 @@ def _drawn_anew(template: nn.Module, init, seed: int) -> nn.Module:
     Frozen parameters, those set to a constant, and the statistics of normalisations, which come from data, are kept.
     """
     fresh, known, unknown = copied(template), set(), []
-    with torch.random.fork_rng(devices=[]):
+    with kept_stream():
         torch.manual_seed(seed)
         if callable(init):
             init(fresh)
@@ -372,7 +373,7 @@ class Best:
         self.stack, self.validation, self.patience = stack, validation, patience
         self.loss = stack.losses(*validation)
         self.flat, self.epoch = stack.flat.detach().clone(), torch.zeros(stack.size, dtype=torch.long)
-        self.fixed = {k: v.clone() for k, v in stack.fixed.items()}
+        self.fixed = {k: v.clone() for k, v in stack.buffers.items()}
         self.running = torch.ones(stack.size, dtype=torch.bool)
 
     def finished(self, epoch: int) -> bool:
@@ -384,7 +385,7 @@ class Best:
         self.flat.copy_(self.stack.flat)
         self.stack.flat.copy_(current)
         for name, held in self.fixed.items():
-            held[better] = self.stack.fixed[name][better]
+            held[better] = self.stack.buffers[name][better]
         self.loss, self.epoch = torch.where(better, loss, self.loss), torch.where(better, epoch, self.epoch)
         if self.patience is not None:
             self.running &= epoch - self.epoch < self.patience
@@ -393,5 +394,5 @@ class Best:
     def restore(self) -> dict[str, Tensor]:
         """Put the best back into the stack, and return its report."""
         self.stack.flat.copy_(self.flat)
-        self.stack.fixed.update(self.fixed)
+        self.stack.buffers.update(self.fixed)
         return {"validation": self.loss, "epochs": self.epoch}

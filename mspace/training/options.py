@@ -13,6 +13,7 @@ from torch.optim.adam import adam
 from ..checks import arguments, check_choice, check_data, check_int, n_examples, take
 from ..door import Checked, checked
 from ..network.modules import batch_norms, copied
+from ..threads import kept_stream
 
 __all__ = [
     "Bounded",
@@ -125,12 +126,15 @@ class FusedAdam:
     def __init__(self, flat: Tensor):
         self.flat, self.mean, self.square = flat, torch.zeros_like(flat), torch.zeros_like(flat)
         self.count = torch.zeros((), dtype=torch.float32)
-        self.rule = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0}
 
     def step(self) -> None:
         """Move ``flat`` by its gradient."""
         state = [self.mean], [self.square], [], [self.count]
-        adam([self.flat], [self.flat.grad], *state, fused=True, amsgrad=False, maximize=False, **self.rule)
+        assert self.flat.grad is not None
+        adam(
+            [self.flat], [self.flat.grad], *state, fused=True, amsgrad=False, maximize=False, lr=1e-3, beta1=0.9,
+            beta2=0.999, eps=1e-8, weight_decay=0.0,
+        )  # fmt: skip
 
 
 def training_copy(model: nn.Module) -> nn.Module:
@@ -151,7 +155,7 @@ def check_alone(model: nn.Module, inputs, batch_size: int) -> None:
         return
     args, kwargs = arguments(take(inputs, slice(1)))
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), kept_stream():
             alone(*args, **kwargs)
     except ValueError as why:
         raise ValueError(

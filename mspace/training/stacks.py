@@ -6,8 +6,8 @@ one call and never mixes them. `gradient` fills ``flat.grad`` for a minibatch of
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +17,11 @@ from torch.utils._pytree import tree_map
 from .._memory import examples_at_once
 from ..checks import arguments, n_examples, take
 from ..network.modules import batch_norms, copied
+from ..threads import kept_stream
 
-__all__ = ["BatchedStack", "LoopedStack", "Stack"]
+__all__ = ["SLOW", "BatchedStack", "LoopedStack", "Stack"]
 
-DRAWING = threading.Lock()  # members that draw from the global stream seed it: one thread at a time
+SLOW = "There is a performance drop"  # what vmap says of an operation that it takes in a loop
 
 
 class Stack:
@@ -44,12 +45,19 @@ class Stack:
         y,
         loss: Callable,
         buffers: Mapping[str, Tensor] | None = None,
-        seeds=None,
+        seeds: Sequence[int] | None = None,
         hooks: Mapping[str, list[Callable]] | None = None,
     ):
-        self.template, self.x, self.y, self.loss, self.seeds, self.hooks = template, x, y, loss, seeds, hooks or {}
+        self.template, self.x, self.y, self.loss, self.seeds, self.hooks = (
+            template,
+            x,
+            y,
+            loss,
+            seeds or (),
+            hooks or {},
+        )
         own, moving = dict(template.named_buffers()), _moving_statistics(template)
-        self.fixed = {  # a member's own buffers, (N, ...): those that differ from the template's, or will
+        self.buffers = {  # a member's own buffers, (N, ...): those that differ from the template's, or will
             k: v.clone() for k, v in (buffers or {}).items() if k in moving or not torch.equal(v, own[k].expand_as(v))
         }
         first = next(iter(parameters.values()))
@@ -57,7 +65,7 @@ class Stack:
         self.at_once = examples_at_once(template, x, self.size)
         self.shapes = self._shapes(parameters)
         self.flat = first.new_empty(sum(s.numel() for s in self.shapes.values()))
-        self.flat.grad = torch.zeros_like(self.flat)
+        self.flat.grad = self.grad = torch.zeros_like(self.flat)
         for name, view in self.named(self.flat).items():
             view.copy_(parameters[name])
 
@@ -93,7 +101,7 @@ class Stack:
 
     def call_hooks(self) -> None:
         """Hand the gradients of each member to the hooks of their parameters, as a pass back through the module does."""
-        grads = self.named(self.flat.grad) if self.hooks else {}
+        grads = self.named(self.grad) if self.hooks else {}
         for name, hooks in self.hooks.items():
             for hook in hooks:
                 for grad in grads[name]:
@@ -136,8 +144,10 @@ class BatchedStack(Stack):
 
     def outputs(self, x):
         """Return every member's outputs (N, B, ...) for the same inputs (B, ...), in evaluation mode."""
-        state = {**self.named(self.flat), **self.fixed}
-        return vmap(lambda own: functional_call(self.evaluated, own, *arguments(x)))(state)
+        state = {**self.named(self.flat), **self.buffers}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=SLOW)
+            return vmap(lambda own: functional_call(self.evaluated, own, *arguments(x)))(state)
 
     def gradient(self, index: Tensor, weight: Tensor | None = None) -> None:
         """Fill ``flat.grad`` for the examples index (N, B), each counted `weight` (N, B) times."""
@@ -145,9 +155,9 @@ class BatchedStack(Stack):
         y = x if self.y is self.x else self._gather(self.y, index)
         own = {k: v.detach().requires_grad_() for k, v in self.named(self.flat).items()}
         with torch.enable_grad():
-            losses = vmap(self._member_loss)(own, self.fixed, x, y, *(() if weight is None else (weight,)))
+            losses = vmap(self._member_loss)(own, self.buffers, x, y, *(() if weight is None else (weight,)))
             slopes = torch.autograd.grad(losses.sum(), list(own.values()), materialize_grads=True)
-        torch._foreach_copy_(list(self.named(self.flat.grad).values()), list(slopes))
+        torch._foreach_copy_(list(self.named(self.grad).values()), list(slopes))
         self.call_hooks()
 
 
@@ -159,7 +169,7 @@ class LoopedStack(Stack):
     def outputs(self, x):
         """Return every member's outputs (N, B, ...) for the same inputs (B, ...), in evaluation mode."""
         model = copied(self.template).eval()
-        state = {**self.named(self.flat), **self.fixed}
+        state = {**self.named(self.flat), **self.buffers}
         own = ({k: v[i] for k, v in state.items()} for i in range(self.size))
         each = [functional_call(model, p, *arguments(x)) for p in own]
         return tree_map(lambda *t: torch.stack(t), *each)
@@ -167,12 +177,12 @@ class LoopedStack(Stack):
     def gradient(self, index: Tensor, weight: Tensor | None = None) -> None:
         """Fill ``flat.grad`` for the examples index (N, B), each counted `weight` (N, B) times."""
         self.steps += 1
-        views, grads = self.named(self.flat), self.named(self.flat.grad)
-        with DRAWING, torch.random.fork_rng(devices=[]), torch.enable_grad():
+        views, grads = self.named(self.flat), self.named(self.grad)
+        with kept_stream(), torch.enable_grad():
             for i in range(self.size):
                 torch.manual_seed((self.seeds[i] + self.steps) % 2**63)
                 own = {k: v[i].detach().requires_grad_() for k, v in views.items()}
-                fixed = {k: v[i] for k, v in self.fixed.items()}
+                fixed = {k: v[i] for k, v in self.buffers.items()}
                 out = functional_call(self.template, {**own, **fixed}, *arguments(take(self.x, index[i])))
                 value = _weighted_loss(self.loss, out, take(self.y, index[i]), None if weight is None else weight[i])
                 for name, g in zip(own, torch.autograd.grad(value, list(own.values()), materialize_grads=True)):
