@@ -18,7 +18,7 @@ from torch import nn
 import mspace as ms
 from mspace.door import checked
 from mspace.posterior import Resampler, block_length
-from mspace.posterior.bootstrap import Design, Moments
+from mspace.posterior.chunks import Design
 
 descend = partial(torch.optim.SGD, lr=0.4)
 

@@ -156,7 +156,9 @@ def leading(x: HankelOperator, rank: int | None, method: str) -> tuple[np.ndarra
 
 def _is_far(part: np.ndarray) -> bool:
     """Return whether a series moves little beside its level, and by more than rounding."""
-    return bool((1e-13 * np.abs(part.mean(0)) < part.std(0)).any() and (part.std(0) < 1e-6 * np.abs(part.mean(0))).any())
+    return bool(
+        (1e-13 * np.abs(part.mean(0)) < part.std(0)).any() and (part.std(0) < 1e-6 * np.abs(part.mean(0))).any()
+    )
 
 
 def _rooted(power: np.ndarray, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,8 +14,8 @@ from ...checks import check_int, n_examples, take
 from ...network.modules import copied
 from ...network.parameters import unflatten
 from ...training import Bounded, Data
-from ...training.loop import spawn
 from ...training.options import NOT_ELEMENTWISE, optimizer_of
+from ...training.starts import spawn
 from ..gaussian import Block, GaussianPosterior
 from .families import Diagonal
 from .networks import Group

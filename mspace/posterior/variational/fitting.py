@@ -20,8 +20,8 @@ from ...network.facts import check_no_signs, gradient_hooks, trainable
 from ...network.modules import copied
 from ...network.parameters import blocks_of, positions
 from ...training import Data, Ensemble, Loss, member_seeds
-from ...training.loop import spawn
 from ...training.options import Optimizer
+from ...training.starts import spawn
 from ..gaussian import GaussianPosterior
 from .descent import AT_ONCE, Fit, Rows
 from .families import FAMILIES, Diagonal, Full, LowRank, columns_of, prior_of
