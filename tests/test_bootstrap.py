@@ -18,8 +18,8 @@ from torch import nn
 import mspace as ms
 from mspace.door import checked
 from mspace.posterior import Resampler, block_length
+from mspace.posterior.bootstrap import Moments
 from mspace.posterior.chunks import Design
-from mspace.posterior.resampling import Moments
 
 descend = partial(torch.optim.SGD, lr=0.4)
 
