@@ -60,6 +60,13 @@ def check_choice(value, name: str, known: Sequence[str]) -> str:
     return value
 
 
+def check_bool(value, name: str) -> bool:
+    """Return True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {value!r:.80}")
+    return value
+
+
 def check_generator(value, name: str = "generator") -> torch.Generator | None:
     """Return a generator of torch for numbers drawn on the CPU, or None."""
     if value is not None and not (isinstance(value, torch.Generator) and value.device.type == "cpu"):

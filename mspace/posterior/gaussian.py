@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .._linalg import check_semidefinite, root_psd
-from ..checks import as_tensor, check_generator, check_int
+from ..checks import as_tensor, check_generator, check_indices, check_int
 from ..network.modules import copied
 from ..network.parameters import Reader, flatten, positions, unflatten
 from ..neurons import NeuronDistribution, weight_of
@@ -129,7 +129,7 @@ class GaussianPosterior:
 
         Needs memory for q squared numbers, and nothing larger.
         """
-        index = self.index if index is None else index
+        index = self.index if index is None else check_indices(index, "index", len(self.mean))
         place = torch.full_like(self.mean, -1, dtype=torch.long)
         place[index] = torch.arange(len(index))
         found = torch.zeros(len(index), len(index), dtype=torch.float64)
@@ -197,7 +197,10 @@ class GaussianPosterior:
             ValueError: where a singular covariance makes that value impossible
         """
         at = layers if isinstance(layers, Tensor) else positions(self.template, layers)
-        value = torch.as_tensor(value, dtype=torch.float64).expand(at.shape)
+        value = torch.as_tensor(value, dtype=torch.float64)
+        if value.ndim > 1 or (value.ndim and len(value) != len(at)) or not torch.isfinite(value).all():
+            raise ValueError(f"value must be one finite number, or {len(at)}, got shape {tuple(value.shape)}")
+        value = value.expand(at.shape)
         mean, blocks = self.mean.clone(), []
         mean[at] = value
         for block in self.blocks:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_generator, check_int, check_progress, check_real
+from ..checks import check_callable, check_generator, check_int, check_progress, check_real
 from ..door import checked
 from ..network.facts import gradient_hooks, trainable
 from ..network.modules import copied
@@ -106,6 +106,10 @@ def online(
     net, data, loss = given.model, given.data, given.mean_loss()
     count = len(data[0])
     steps = max(10_000, count) if steps is None else check_int(steps, "steps", 1000)
+    if batches is not None:
+        check_int(batches, "batches", 2, steps)
+        if method != "batch_means":
+            raise ValueError(f'batches belong to method="batch_means", got {batches} with {method!r}: leave them out')
     chains, batch_size = check_int(chains, "chains", 1), check_int(batch_size, "batch_size", 1)
     x, y = (t.double() if t.is_floating_point() else t for t in data)
     index = blocks_of(net, structure, layers)
@@ -167,6 +171,7 @@ def _descend(net, data, loss, found, steps, rate, alpha, batch_size, chains, gen
 
 def _rate(net, data, loss, rate, optimizer) -> float:
     if optimizer is not None:
+        check_callable(optimizer, "optimizer", "of a list of tensors, such as partial(torch.optim.SGD, lr=0.1)")
         made = optimizer([nn.Parameter(torch.zeros(1))])
         plain = type(made) is torch.optim.SGD and not any(made.defaults[k] for k in ("momentum", "weight_decay"))
         if not plain or rate is not None:

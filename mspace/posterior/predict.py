@@ -105,6 +105,8 @@ def calibration(prediction: Prediction | Tensor, targets, *, bins: int = 15, lev
         if len(prediction) != 2:
             raise ValueError(f"prediction must be (mean, variance) or probabilities, got {len(prediction)} things")
         return _regression(*prediction, targets, check_fraction(level, "level"))
+    if level != 0.95:
+        raise ValueError(f"level belongs to the intervals of a regression, got {level} with classes: leave it out")
     return _classes(prediction, targets, check_int(bins, "bins", 1))
 
 

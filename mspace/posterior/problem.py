@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad, jacrev, vmap
 
-from ..checks import check_int
+from ..checks import check_bool, check_int
 from ..door import checked
 from ..network.loss import loss_kind
 from ..network.parameters import blocks_of, positions, unflatten
@@ -163,6 +163,7 @@ class Plan:
     def of(cls, model: nn.Module, structure: str, layers, conditional: bool, largest: int) -> Plan:
         """The largest scopes that fit; see `sandwich`."""
         largest = check_int(largest, "largest", 1)
+        check_bool(conditional, "conditional")
         blocks, wanted = blocks_of(model, structure, layers), positions(model, layers)
         by_layer = blocks_of(model, "layer", layers)
         if conditional:

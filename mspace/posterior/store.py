@@ -28,6 +28,7 @@ class Store:
             raise ValueError(f"store must be the name of a folder, got {folder!r:.80}")
         self.folder, self.digest = Path(folder), digest(*settings)
         self.note = self.folder / "bootstrap.json"
+        self.is_new = not self.note.exists()
 
     def layout(self, n_models: int, chunk: int) -> list[int]:
         """Return the sizes of all chunks: those of before, and more of the size that is wanted now."""
@@ -63,10 +64,16 @@ class Store:
         """Return where each chunk is kept, once the chunks that are there are what they should be."""
         paths = [self.folder / f"chunk-{i:05d}.safetensors" for i in range(len(sizes))]
         for i, (path, size) in enumerate(zip(paths, sizes)):
-            if path.exists():
+            if not path.exists():
+                continue
+            try:
                 note = read_ensemble(path, template)[1]
                 if note != {"digest": self.digest, "first": sum(sizes[:i]), "members": size}:
                     raise ValueError(f"store holds {str(path)!r}, which is another chunk than belongs there: delete it")
+            except ValueError:
+                if not self.is_new or not path.is_file():
+                    raise
+                path.unlink()  # left of a bootstrap whose note was deleted, as the refusal above proposes
         return paths
 
 

@@ -145,8 +145,10 @@ def dominant_period(series, *, max_period: int | None = None) -> int:
         raise ValueError(f"series has no period of up to {most} samples: remove a trend, or give a longer series")
     at = int(peaks[acf[peaks].argmax()])
     highest = float(acf[at])
-    chance = NormalDist().inv_cdf(1 - 0.05 / max(2, most)) * math.sqrt(len(x) - at) / len(x)
-    if highest < chance:
+    chance = NormalDist().inv_cdf(1 - 0.025 / max(2, most)) * math.sqrt(len(x) - at) / len(x)
+    around = at // 10  # a long period shows in the lags beside it too
+    level = float(acf[at - around : at + around + 1].mean()) * math.sqrt(2 * around + 1)
+    if max(highest, level) < chance:
         raise ValueError(
             f"series has no period of up to {most} samples: its autocorrelation peaks at {highest:.2g}, and white noise "
             f"of this length at up to {chance:.2g}; name the period where it is known"

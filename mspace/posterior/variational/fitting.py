@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ...checks import check_int, check_progress, check_real, n_examples
+from ...checks import check_bool, check_int, check_progress, check_real, n_examples
 from ...door import Checked, checked
 from ...network.facts import check_no_signs, gradient_hooks, trainable
 from ...network.modules import copied
@@ -61,6 +61,7 @@ class Options:
         for name, value, family in (("rank", self.rank, "low_rank"), ("blocks", self.blocks, "block")):
             if value is not None and self.family != family:
                 raise ValueError(f'{name} belongs to family="{family}", got it with {self.family!r}')
+        check_bool(self.train_rest, "train_rest")
         check_real(self.kl_weight, "kl_weight", ends="[)"), check_real(self.init_scale, "init_scale")
         for name, value, least in (("draws", self.draws, 1), ("rank", self.rank, 1), ("epochs", self.epochs, 0)):
             if value is not None:
