@@ -14,6 +14,7 @@ import argparse
 import copy
 import warnings
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,7 @@ NOISE = 0.3
 
 def dense(*sizes: int) -> nn.Sequential:
     """Return dense layers with tanh between them, in double precision."""
-    layers = [m for a, b in zip(sizes, sizes[1:]) for m in (nn.Linear(a, b), nn.Tanh())]
+    layers = [m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.Tanh())]
     return nn.Sequential(*layers[:-1]).double()
 
 

@@ -1,6 +1,6 @@
 """Neurons as random vectors: the metric space of a network's parameters, from series to smaller networks."""
 
-from . import datasets, models
+from . import datasets
 from .alignment import align
 from .checks import normal, seeded
 from .clustering import KMeans, communities
@@ -75,7 +75,6 @@ __all__ = [
     "laplace",
     "limit_threads",
     "merge",
-    "models",
     "normal",
     "online",
     "persistence",
@@ -99,3 +98,12 @@ __all__ = [
     "weight_of",
     "windows",
 ]
+
+
+def __getattr__(name: str):
+    """Import the example networks when they are first asked for."""
+    if name == "models":
+        import importlib
+
+        return importlib.import_module(".models", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
