@@ -28,7 +28,10 @@ class Store:
             raise ValueError(f"store must be the name of a folder, got {folder!r:.80}")
         self.folder, self.digest = Path(folder), digest(*settings)
         self.note = self.folder / "bootstrap.json"
-        self.is_new = not self.note.exists()
+        try:
+            self.is_new = not self.note.exists()
+        except (OSError, ValueError) as why:
+            raise ValueError(f"store must be the name of a folder, and {str(folder)!r:.80} is none: {why}") from why
 
     def layout(self, n_models: int, chunk: int) -> list[int]:
         """Return the sizes of all chunks: those of before, and more of the size that is wanted now."""
