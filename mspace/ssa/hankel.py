@@ -145,7 +145,7 @@ def leading(x: HankelOperator, rank: int | None, method: str) -> tuple[np.ndarra
     if floor == 1e-7 and any(_is_far(part) for part in x.parts):
         warnings.warn(
             "the mean of the series is more than a million times its spread, and components below 1e-7 of the first are not "
-            "seen: take the mean off the series, or method='svd'",
+            "seen: take the mean off the series, or method='dense'",
             RuntimeWarning,
             stacklevel=4,
         )
